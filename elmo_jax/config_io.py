@@ -1,0 +1,162 @@
+"""Configurations as text: experiment files, command-line overrides and the JSON kept in a run directory."""
+
+import ast
+import dataclasses
+import difflib
+import importlib.util
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+from elmo_jax.config import Config
+from elmo_jax.errors import UserError
+
+
+def experiment(name: str) -> Config:
+    """The configuration of an experiment: a Python file with ``get_config()``, or the name of a shipped one.
+
+    Args:
+        name: a path such as ``configs/elmo_small.py`` or a name such as ``elmo_small``.
+
+    Raises:
+        UserError: when there is no such file or it defines no ``get_config() -> Config``.
+    """
+    file = Path(name)
+    shipped = shipped_experiments()
+    if not file.is_file():
+        if name not in shipped:
+            raise UserError(f"no configuration {name!r}: give a Python file or one of {', '.join(sorted(shipped))}")
+        file = shipped[name]
+    spec = importlib.util.spec_from_file_location("experiment", file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{file} is not a Python file; a configuration is a .py file with get_config()")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config() if hasattr(module, "get_config") else None
+    if not isinstance(config, Config):
+        raise UserError(f"{file} has no get_config() that returns an elmo_jax.config.Config")
+    return config
+
+
+def shipped_experiments() -> dict[str, Path]:
+    """Names and files of the experiments that come with the program (``configs/`` of the checkout or of the wheel)."""
+    package = Path(__file__).resolve().parent
+    folder = next((f for f in (package / "configs", package.parent / "configs") if f.is_dir()), package)
+    return {file.stem: file for file in folder.glob("*.py") if not file.stem.startswith("_")}
+
+
+def override(config: Config, path: str, text: str) -> Config:
+    """A copy of ``config`` with the field at a dotted path set from command-line text.
+
+    Raises:
+        UserError: when the path names no field or the text does not fit the field's type.
+
+    Example:
+        >>> override(Config(), "model.lstm.dim", "1024").model.lstm.dim
+        1024
+    """
+    return typing.cast(Config, _override(config, path.split("."), text, "config"))
+
+
+def to_json(config: Config) -> str:
+    """The configuration as indented JSON, the form kept in a run directory."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def from_json(text: str, source: str = "config.json") -> Config:
+    """Read back what ``to_json`` wrote; ``source`` names the file in errors.
+
+    Raises:
+        UserError: for text that is not JSON, unknown fields and values of the wrong type.
+    """
+    try:
+        tree = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{source} is not valid JSON ({error}); restore it or start a new run directory") from None
+    return typing.cast(Config, _convert(tree, Config, source)).validate()
+
+
+def load(path: Path) -> Config:
+    """The configuration of the run directory or config.json at ``path``.
+
+    Raises:
+        UserError: when there is none, or it does not fit.
+    """
+    file = path / "config.json" if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(f"{path} is not a run directory: it has no config.json; give the directory that training wrote")
+    return from_json(file.read_text(encoding="utf-8"), str(file))
+
+
+def _override(node: Any, names: list[str], text: str, where: str) -> Any:
+    name, rest = names[0], names[1:]
+    hints = _hints(type(node), name, where)
+    where = f"{where}.{name}"
+    if rest:
+        child = getattr(node, name)
+        if not dataclasses.is_dataclass(child):
+            raise UserError(f"{where} has no field {rest[0]!r}: it is a value, set it with --{where}=...")
+        return dataclasses.replace(node, **{name: _override(child, rest, text, where)})
+    if dataclasses.is_dataclass(hints[name]):
+        raise UserError(
+            f"{where} is a group of fields; set one of them, such as --{where}.{_fields(hints[name])[0]}=..."
+        )
+    return dataclasses.replace(node, **{name: _convert(_literal(text), hints[name], where, text)})
+
+
+def _fields(kind: Any) -> list[str]:
+    return [f.name for f in dataclasses.fields(kind)]
+
+
+def _hints(kind: type, name: str, where: str) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    if name not in hints:
+        close = difflib.get_close_matches(name, hints, n=1)
+        guess = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(hints)}"
+        raise UserError(f"{where} has no field {name!r}; {guess}")
+    return hints
+
+
+def _literal(text: str) -> Any:
+    """The Python or JSON value that the text spells, else the text itself."""
+    words = {"none": None, "null": None, "true": True, "false": False}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _convert(value: Any, kind: Any, where: str, text: str | None = None) -> Any:
+    """``value`` as the annotated type, or a UserError that names the place. ``text`` is its command-line spelling."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise UserError(f"{where} is {value!r}: it must be an object with the fields {', '.join(_fields(kind))}")
+        converted = {name: _convert(v, _hints(kind, name, where)[name], f"{where}.{name}") for name, v in value.items()}
+        return kind(**converted)
+    if origin is types.UnionType:
+        inner = next(a for a in args if a is not type(None))
+        return None if value is None else _convert(value, inner, where, text)
+    if origin is Literal:
+        if value not in args:
+            raise UserError(f"{where} is {value!r}: it must be one of {', '.join(map(repr, args))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise UserError(f"{where} is {value!r}: it must be a list")
+        kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
+        if len(kinds) != len(value):
+            raise UserError(f"{where} is {value!r}: it must have {len(kinds)} entries")
+        return tuple(_convert(v, k, f"{where}[{i}]") for i, (v, k) in enumerate(zip(value, kinds, strict=True)))
+    if kind is str and text is not None:
+        return text
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+        raise UserError(f"{where} is {value!r}: it must be {names[kind]}")
+    return value
