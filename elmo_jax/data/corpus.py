@@ -1,0 +1,181 @@
+"""The encoded corpus: memory-mapped arrays, found in a cache or made there."""
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elmo_jax.data.encoding import COLUMNS, FORMAT, HEADER, column_path, encode
+from elmo_jax.data.progress import Progress
+from elmo_jax.data.text import Source
+from elmo_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from elmo_jax.data.vocab import Vocabulary
+
+__all__ = ["Corpus", "encode", "open_corpus", "prepare"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """Text as type ids in prediction coordinates (docs/design.md); the arrays are memory-mapped and read-only.
+
+    Attributes:
+        directory: where it is stored.
+        fingerprint: a hash of the contents.
+        ids: int32 ``[n_predictions + 1]`` type ids, with a boundary (0) before, between and after the sentences.
+        starts: int64 ``[n_sentences + 1]``: positions in ``ids`` of the boundaries: before each sentence, and the last.
+        documents: int64 ``[n_documents + 1]``: the first sentence of each document, and n_sentences.
+        type_bytes: uint8: UTF-8 of all types, one after the other. Type 0 is ``<S>``, 1 is ``</S>``, the others
+            follow by (byte length, bytes).
+        type_offsets: int64 ``[n_types + 1]``: where the bytes of each type start.
+        type_counts: int64 ``[n_types]``: how often each is predicted in one direction.
+        n_empty_lines: empty lines of the text, which are no sentences.
+        longest_token_bytes: bytes of the longest type.
+    """
+
+    directory: Path
+    fingerprint: str
+    ids: npt.NDArray[np.int32]
+    starts: npt.NDArray[np.int64]
+    documents: npt.NDArray[np.int64]
+    type_bytes: npt.NDArray[np.uint8]
+    type_offsets: npt.NDArray[np.int64]
+    type_counts: npt.NDArray[np.int64]
+    n_empty_lines: int
+    longest_token_bytes: int
+
+    @property
+    def n_predictions(self) -> int:
+        """Predictions of one direction: every token, and a boundary for every sentence."""
+        return len(self.ids) - 1
+
+    @property
+    def n_sentences(self) -> int:
+        """Sentences of at least one token."""
+        return len(self.starts) - 1
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens, without boundaries."""
+        return self.n_predictions - self.n_sentences
+
+    @property
+    def n_documents(self) -> int:
+        """Runs of sentences between empty lines or ends of shards."""
+        return len(self.documents) - 1
+
+    @property
+    def n_types(self) -> int:
+        """Distinct tokens, and the two boundaries."""
+        return len(self.type_counts)
+
+    def word(self, type_id: int) -> str:
+        """The token of a type."""
+        start, end = self.type_offsets[type_id : type_id + 2]
+        return self.type_bytes[start:end].tobytes().decode()
+
+    def words(self) -> list[str]:
+        """The tokens of all types."""
+        data, offsets = self.type_bytes.tobytes(), self.type_offsets.tolist()
+        return [data[start:end].decode() for start, end in pairwise(offsets)]
+
+    def first(self, n_predictions: int) -> "Corpus":
+        """The first sentences, at least one and as many as have at most ``n_predictions`` predictions.
+
+        The types stay those of the whole corpus; ``type_counts`` is of the part.
+        """
+        n = max(1, int(np.searchsorted(self.starts, n_predictions, side="right")) - 1)
+        if n >= self.n_sentences:
+            return self
+        ids = self.ids[: self.starts[n] + 1]
+        counts = np.bincount(ids, minlength=self.n_types)
+        counts[:2] = n
+        return replace(
+            self,
+            fingerprint=f"{self.fingerprint}:{n}",
+            ids=ids,
+            starts=self.starts[: n + 1],
+            documents=np.append(self.documents[self.documents < n], n),
+            type_counts=counts,
+        )
+
+    def word_ids(self, vocabulary: "Vocabulary") -> npt.NDArray[np.int32]:
+        """int32 ``[n_types]``: the vocabulary id of each type, that of ``<UNK>`` where it has none."""
+        return np.fromiter(map(vocabulary.id, self.words()), np.int32, self.n_types)
+
+
+def prepare(source: Source, cache_dir: Path, *, progress: bool = True) -> Corpus:
+    """The encoded corpus of a source: opened where an earlier run left it, else encoded now.
+
+    Its directory in ``cache_dir`` is named by a hash of the files' paths, sizes and modification times.
+
+    Raises:
+        UserError: what reading, writing and opening raise.
+    """
+    try:
+        stats = [(path.resolve(), path.stat()) for path in source.files]
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
+    state = [FORMAT, sorted((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats)]
+    key = hashlib.blake2b(json.dumps(state).encode(), digest_size=6).hexdigest()
+    directory = Path(cache_dir) / f"{source.name}-{key}"
+    if not directory.exists():
+        total = sum(stat.st_size for _, stat in stats)
+        with Progress(f"encoding {source.name}", total, shown=progress) as bar:
+            encode(source.read(bar.advance), directory, source.name)
+    corpus = open_corpus(directory)
+    log.info(
+        "%s: %d tokens, %d sentences, %d types, %d empty lines (%s)",
+        *(source.name, corpus.n_tokens, corpus.n_sentences, corpus.n_types, corpus.n_empty_lines, directory),
+    )
+    return corpus
+
+
+def open_corpus(directory: Path) -> Corpus:
+    """Map an encoded corpus into memory.
+
+    Raises:
+        UserError: when files are missing, of another format version or not of the size that the header says.
+    """
+    header = _read_header(Path(directory))
+    return Corpus(
+        directory=Path(directory),
+        fingerprint=header["fingerprint"],
+        n_empty_lines=header["n_empty_lines"],
+        longest_token_bytes=header["longest_token_bytes"],
+        **{name: _map(Path(directory), name, header["bytes"][name]) for name in COLUMNS},
+    )
+
+
+def _read_header(directory: Path) -> dict[str, Any]:
+    path = directory / HEADER
+    try:
+        header = json.loads(path.read_bytes())
+        version = header["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, f"it is missing or no header ({error})") from error
+    if version != FORMAT:
+        raise _damaged(path, f"it has format {version}, and this version reads format {FORMAT}")
+    return header
+
+
+def _map(directory: Path, name: str, n_bytes: int) -> npt.NDArray[Any]:
+    path = column_path(directory, name)
+    found = path.stat().st_size if path.is_file() else 0
+    if found != n_bytes:
+        raise _damaged(path, f"it has {found} bytes instead of {n_bytes}")
+    # A plain array on the mapped memory: indexing a np.memmap makes another one each time, which is slow.
+    return np.asarray(np.memmap(path, COLUMNS[name], mode="r"))
+
+
+def _damaged(path: Path, reason: str) -> UserError:
+    return UserError(f"encoded corpus: cannot use {path}: {reason}; delete the directory {path.parent}, it is rebuilt")

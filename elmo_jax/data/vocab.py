@@ -1,0 +1,202 @@
+"""The vocabulary: the words that are predicted, in a bilm-tf file with their counts beside it."""
+
+import os
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from elmo_jax.data.corpus import Corpus
+from elmo_jax.data.progress import Progress
+from elmo_jax.data.text import BOS, EOS, read_sentences
+from elmo_jax.errors import UserError
+
+__all__ = ["BOS", "EOS", "UNK", "Vocabulary", "build", "build_from_corpus", "count_text"]
+
+UNK = "<UNK>"
+SPECIALS = (BOS, EOS, UNK)
+# A line that bilm-tf skips; it stands in the vocabulary of the 1 Billion Word models.
+SKIPPED_LINE = "!!!MAXTERMID"
+
+
+class Vocabulary:
+    """Words and their ids.
+
+    Attributes:
+        words: the word of each id. ``<S>``, ``</S>`` and ``<UNK>`` are among them, anywhere.
+        counts: int64 ``[len(words)]`` how often each is predicted in the training text, or None when not known.
+        ids: the id of each word.
+    """
+
+    def __init__(self, words: Sequence[str], counts: npt.ArrayLike | None = None) -> None:
+        self.words = list(words)
+        self.counts: npt.NDArray[np.int64] | None = None if counts is None else np.asarray(counts, np.int64)
+        self.ids = {word: number for number, word in enumerate(self.words)}
+        self.bos_id, self.eos_id, self.unk_id = (self.ids[special] for special in SPECIALS)
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def id(self, word: str) -> int:
+        """The id of a word, or that of ``<UNK>`` when it is not in the vocabulary."""
+        return self.ids.get(word, self.unk_id)
+
+    def digest(self) -> str:
+        """16 hexadecimal digits that tell vocabularies apart: a hash of the words in order."""
+        return blake2b("\n".join(self.words).encode(), digest_size=8).hexdigest()
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Vocabulary":
+        """Read a vocabulary of one word a line, and the counts beside it (``<stem>.counts.txt``) when there are any.
+
+        Raises:
+            UserError: naming file and line, for what is no vocabulary or no counts of it.
+        """
+        path = Path(path)
+        numbered = [(n, line) for n, line in enumerate(_read_lines(path), 1) if line != SKIPPED_LINE]
+        words = [word for _, word in numbered]
+        empty = [n for n, word in numbered if not word]
+        if empty:
+            raise UserError(f"{path}: empty at {_lines(empty)}; a vocabulary has one word a line: remove them")
+        missing = [special for special in SPECIALS if special not in words]
+        if missing:
+            raise UserError(
+                f"{path}: has no line {' and no line '.join(missing)} among its {len(words)}; a vocabulary needs "
+                f"{', '.join(SPECIALS)}: add the missing lines at the top, or build a vocabulary with `elmo vocab`"
+            )
+        _refuse_duplicates(path, numbered)
+        if len(words) == len(SPECIALS):
+            raise UserError(f"{path}: holds only {', '.join(SPECIALS)}; add words, or build one with `elmo vocab`")
+        counts_path = _counts_path(path)
+        return cls(words, _read_counts(counts_path, len(words)) if counts_path.exists() else None)
+
+    def save(self, path: Path | str) -> None:
+        """Write the words, and the counts beside them when they are known; each file is replaced as a whole.
+
+        Raises:
+            UserError: when they cannot be written.
+        """
+        path = Path(path)
+        counts_path = _counts_path(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Counts of an earlier vocabulary must never stand beside this one.
+            counts_path.unlink(missing_ok=True)
+            _replace(path, self.words)
+            if self.counts is not None:
+                _replace(counts_path, map(str, self.counts.tolist()))
+        except OSError as error:
+            raise UserError(f"cannot write {error.filename or path}: {error.strerror or error}") from error
+
+
+def build(counts: Mapping[str, int] | Iterable[tuple[str, int]], min_count: int, max_size: int) -> Vocabulary:
+    """The vocabulary of counted words: the specials, then words by falling count and, among equals, by the word.
+
+    Args:
+        counts: how often each token occurs; ``<S>`` and ``</S>`` are the numbers of sentences. ``<UNK>`` counts what
+            the text calls so and every token left out.
+        min_count: words that occur less often are left out.
+        max_size: words at most, specials included.
+
+    Raises:
+        UserError: when no word is left.
+    """
+    left = dict(counts)
+    special_counts = [left.pop(special, 0) for special in SPECIALS]
+    frequent = sorted((-count, word) for word, count in left.items() if count >= min_count)
+    kept = frequent[: max(max_size - len(SPECIALS), 0)]
+    if not kept:
+        raise UserError(
+            f"no word of {len(left)} is left with min_count {min_count} and max_vocabulary {max_size}: lower "
+            f"min_count (the most frequent word occurs {max(left.values(), default=0)} times) or raise max_vocabulary"
+        )
+    kept_counts = [-count for count, _ in kept]
+    special_counts[SPECIALS.index(UNK)] += sum(left.values()) - sum(kept_counts)
+    return Vocabulary([*SPECIALS, *(word for _, word in kept)], [*special_counts, *kept_counts])
+
+
+def build_from_corpus(corpus: Corpus, min_count: int, max_size: int) -> Vocabulary:
+    """The vocabulary of an encoded corpus; see ``build``."""
+    return build(zip(corpus.words(), corpus.type_counts.tolist(), strict=True), min_count, max_size)
+
+
+def count_text(files: Sequence[Path], *, progress: bool = True) -> Counter[str]:
+    """How often each token occurs in text shards, and ``<S>`` and ``</S>`` for each sentence.
+
+    Raises:
+        UserError: what ``read_sentences`` raises, and when there is no token.
+    """
+    counts: Counter[str] = Counter()
+    n_sentences = 0
+    with Progress("counting words", sum(path.stat().st_size for path in files), shown=progress) as bar:
+        for sentence in read_sentences(files, bar.advance):
+            if sentence:
+                counts.update(sentence)
+                n_sentences += 1
+    if not counts:
+        raise UserError(f"{', '.join(map(str, files))}: no tokens; give text with one sentence a line")
+    counts[BOS] = counts[EOS] = n_sentences
+    return counts
+
+
+def _counts_path(path: Path) -> Path:
+    return path.with_suffix(".counts.txt")
+
+
+def _read_lines(path: Path) -> list[str]:
+    """The stripped lines of a UTF-8 file; only a newline ends a line."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    try:
+        text = data.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{path}:{line}: invalid UTF-8 at byte {error.start} of the file; convert it: "
+            f"iconv -f <its encoding> -t UTF-8"
+        ) from error
+    return [line.strip() for line in text.removesuffix("\n").split("\n")] if text else []
+
+
+def _refuse_duplicates(path: Path, numbered: list[tuple[int, str]]) -> None:
+    first: dict[str, int] = {}
+    for number, word in numbered:
+        if first.setdefault(word, number) != number:
+            raise UserError(f"{path}:{number}: '{word}' is already at line {first[word]}; keep one of them")
+
+
+def _read_counts(path: Path, n_words: int) -> list[int]:
+    lines = _read_lines(path)
+    if len(lines) != n_words:
+        raise UserError(
+            f"{path}: {len(lines)} counts for {n_words} words; it needs one a word in the same order: "
+            f"correct or delete it"
+        )
+    wrong = [number for number, line in enumerate(lines, 1) if not (line.isascii() and line.isdecimal())]
+    if wrong:
+        raise UserError(
+            f"{path}: no count at {_lines(wrong)} ('{lines[wrong[0] - 1]}'); each line is one integer: "
+            f"correct or delete the file"
+        )
+    return [int(line) for line in lines]
+
+
+def _lines(numbers: list[int]) -> str:
+    shown = ", ".join(map(str, numbers[:5]))
+    return f"line{'s' if len(numbers) > 1 else ''} {shown}{' and more' if len(numbers) > 5 else ''}"
+
+
+def _replace(path: Path, lines: Iterable[str]) -> None:
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{line}\n" for line in lines)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

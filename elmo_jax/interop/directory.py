@@ -1,0 +1,58 @@
+"""The directory of an export: it appears complete or not at all."""
+
+import tempfile
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+from pathlib import Path
+
+from elmo_jax.errors import UserError
+
+
+@contextmanager
+def complete_directory(directory: Path, names: Set[str]) -> Iterator[Path]:
+    """An empty folder to write into, which takes the place of ``directory`` when the ``with`` block ends without error.
+
+    Args:
+        directory: is made, with its parents. When it is there already, it is replaced as a whole, provided that it
+            holds nothing but files with these ``names``.
+        names: of the files that an export may consist of.
+
+    Raises:
+        UserError: when ``directory`` holds anything else, and for every OSError while writing, such as a full disk:
+            nothing half-written stays, an earlier export does.
+    """
+    directory = directory.resolve()
+    try:
+        _refuse_other_content(directory, names)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as scratch:
+            fresh = Path(scratch) / "fresh"
+            fresh.mkdir()
+            yield fresh
+            _replace(directory, fresh, aside=Path(scratch) / "previous")
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot write the export {directory}: {reason}; mend that or name another directory") from None
+
+
+def _refuse_other_content(directory: Path, names: Set[str]) -> None:
+    if not directory.exists():
+        return
+    others = sorted(item.name for item in directory.iterdir() if item.name not in names or not item.is_file())
+    if others:
+        raise UserError(
+            f"{directory} holds {', '.join(others[:3])}, and an export replaces the whole directory; "
+            "name a new one or one that holds only an earlier export"
+        )
+
+
+def _replace(directory: Path, fresh: Path, aside: Path) -> None:
+    """Put ``fresh`` in the place of ``directory``, which is moved ``aside`` or, when that fails, stays."""
+    if directory.exists():
+        directory.rename(aside)
+    try:
+        fresh.rename(directory)
+    except BaseException:
+        if aside.exists():
+            aside.rename(directory)
+        raise

@@ -1,0 +1,129 @@
+"""The bidirectional language model: token encoder, two stacks of LSTM layers, one output distribution (ELMO_SPEC 2.5)."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from elmo_jax import config as configuration
+from elmo_jax.model.char_cnn import CharEncoder
+from elmo_jax.model.clusters import Clusters
+from elmo_jax.model.lstm import Carry, ProjectedLSTM
+from elmo_jax.model.softmax import make_softmax
+
+# Forward and backward.
+N_DIRECTIONS = 2
+
+
+def compute_dtype(config: configuration.Model) -> Any:
+    """The dtype of the products: as configured, where "auto" is bfloat16 on accelerators and float32 on CPU."""
+    if config.compute_dtype == "auto":
+        return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    return jnp.dtype(config.compute_dtype)
+
+
+def zero_carry(config: configuration.Model, n_rows: int) -> Carry:
+    """The state before any text: ``{"cell": [B, L, D, C], "hidden": [B, L, D, P]}``, float32 zeros."""
+    lstm = config.lstm
+    shape = (n_rows, lstm.n_layers, N_DIRECTIONS)
+    return {"cell": jnp.zeros((*shape, lstm.dim)), "hidden": jnp.zeros((*shape, lstm.projection_dim))}
+
+
+class BiLM(nn.Module):
+    """A bidirectional language model over characters.
+
+    Attributes:
+        config: architecture.
+        clusters: vocabulary size and, for the adaptive softmax, where its clusters end.
+        dtype: of the products; state, softmax and loss are float32.
+
+    Example:
+        >>> model = BiLM(config.model, Clusters(1000, ()))
+        >>> params = model.init(key, chars, n_types, index, reset, keep, carry, method="everything")["params"]
+        >>> layers, carry = model.apply({"params": params}, chars, n_types, index, reset, keep, carry)
+    """
+
+    config: configuration.Model
+    clusters: Clusters
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        config, lstm = self.config, self.config.lstm
+        self.encoder = CharEncoder(config.char_cnn, lstm.projection_dim, self.dtype)
+        self.lstm = [ProjectedLSTM(lstm, N_DIRECTIONS, self.dtype) for _ in range(lstm.n_layers)]
+        self.softmax = make_softmax(config.softmax, self.clusters, lstm.projection_dim, self.dtype)
+
+    def __call__(
+        self,
+        chars_UC: jax.Array,
+        n_types: jax.Array,
+        index_DTB: jax.Array,
+        reset_TB: jax.Array,
+        keep_TB: jax.Array,
+        carry: Carry,
+        dropout_keys_B: jax.Array | None = None,
+    ) -> tuple[list[jax.Array], Carry]:
+        """All layers of a window.
+
+        Args:
+            chars_UC: uint16 ``[U, C]``, characters of the distinct types.
+            n_types: int32 scalar, types in use.
+            index_DTB: int32, the type of every position, each direction in its own reading order.
+            reset_TB: bool, start from the zero state here.
+            keep_TB: bool, a real position.
+            carry: state before the window, ``[B, L, D, ...]`` (see ``zero_carry``).
+            dropout_keys_B: one random key a row; None switches dropout off.
+
+        Returns:
+            ``n_layers + 1`` arrays ``[D, T, B, P]``, the token encodings first, and the state after the window. With dropout the
+            last one is what the softmax should see.
+        """
+        x_DTBP = self.encoder(chars_UC, n_types)[index_DTB]
+        layers, states = [x_DTBP], []
+        for number, layer in enumerate(self.lstm):
+            x_DTBP = self._dropout(x_DTBP, dropout_keys_B, number)
+            state = {name: value[:, number].swapaxes(0, 1) for name, value in carry.items()}
+            y_DTBP, state = layer(x_DTBP, state, reset_TB, keep_TB)
+            # The skip is added after the projection clip and is not fed back into the recurrence.
+            skip = number > 0 and self.config.lstm.use_skip_connections
+            x_DTBP = y_DTBP + x_DTBP if skip else y_DTBP
+            layers.append(x_DTBP)
+            states.append({name: value.swapaxes(0, 1) for name, value in state.items()})
+        layers[-1] = self._dropout(x_DTBP, dropout_keys_B, len(self.lstm))
+        return layers, jax.tree.map(lambda *s: jnp.stack(s, axis=1), *states)
+
+    def nll(self, top_DTBP: jax.Array, targets_DTB: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Training loss of every prediction, float32 ``[D, T, B]`` in nats. ``key`` draws the sampled softmax's words."""
+        return self._softmax_loss(self.softmax.loss, top_DTBP, targets_DTB, key)
+
+    def log_prob(self, top_DTBP: jax.Array, targets_DTB: jax.Array) -> jax.Array:
+        """Exact log-probability of every target, float32 ``[D, T, B]``."""
+        return self._softmax_loss(self.softmax.log_prob, top_DTBP, targets_DTB)
+
+    def log_probs(self, top_NP: jax.Array) -> jax.Array:
+        """Exact log-probability of every word at every position, float32 ``[N, V]``: for few positions."""
+        return self.softmax.log_probs(top_NP.astype(self.dtype))
+
+    def everything(self, *inputs: Any) -> jax.Array:
+        """Run every part once: what ``init`` needs to make all parameters."""
+        layers, _ = self(*inputs)
+        return self.log_prob(layers[-1], jnp.zeros(layers[-1].shape[:-1], jnp.int32))
+
+    def _softmax_loss(self, method: Any, top_DTBP: jax.Array, targets_DTB: jax.Array, *key: jax.Array | None) -> jax.Array:
+        d, t, b, p = top_DTBP.shape
+        flat_DNP = top_DTBP.reshape(d, t * b, p).astype(self.dtype)
+        return method(flat_DNP, targets_DTB.reshape(d, t * b), *key).reshape(d, t, b)
+
+    def _dropout(self, x_DTBP: jax.Array, keys_B: jax.Array | None, site: int) -> jax.Array:
+        """Inverted dropout whose mask is a function of the row's key and the site alone."""
+        rate = self.config.dropout
+        if keys_B is None or rate == 0.0:
+            return x_DTBP
+        d, t, _, p = x_DTBP.shape
+
+        def row_mask(key: jax.Array) -> jax.Array:
+            return jax.random.bernoulli(jax.random.fold_in(key, site), 1.0 - rate, (d, t, p))
+
+        keep_DTBP = jax.vmap(row_mask, out_axes=2)(keys_B)
+        return jnp.where(keep_DTBP, x_DTBP / (1.0 - rate), 0.0)

@@ -1,0 +1,103 @@
+"""Token encoder: characters -> convolutions -> max over positions -> highway layers -> projection (ELMO_SPEC 2.3)."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from elmo_jax.config import CharCNN
+from elmo_jax.model.compact import compact
+from elmo_jax.model.initializers import Shapes, normal, symmetric_uniform, zeros
+
+# 256 byte values and five marks: begin / end of sentence, begin / end of word, padding inside the token (ELMO_SPEC 2.1).
+N_CHARACTERS = 261
+
+# Types encoded at a time.
+CHUNK = 256
+
+
+class CharEncoder(nn.Module):
+    """Encodes each distinct type of a batch once.
+
+    Attributes:
+        config: filters, activation, highway layers.
+        projection_dim: width P of the result. The projection is left out when the filters number P.
+        dtype: of the products.
+    """
+
+    config: CharCNN
+    projection_dim: int
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        config, f, p = self.config, self.config.n_filters, self.projection_dim
+        e = config.embedding.dim
+        shapes: dict[str, Shapes] = {
+            **{f"cnn_{i}": _cnn_shapes(w, e, n, config.activation) for i, (w, n) in enumerate(config.filters)},
+            **{f"highway_{k}": _highway_shapes(f) for k in range(config.n_highway)},
+            **({"projection": {"kernel": (normal(f), (f, p)), "bias": (zeros, (p,))}} if f != p else {}),
+        }
+        self.char_embed = self.param("char_embed", symmetric_uniform(1.0), (N_CHARACTERS, e))
+        self.groups = {name: self.param(name, _init_group, group) for name, group in shapes.items()}
+
+    def __call__(self, chars_UC: jax.Array, n_types: jax.Array) -> jax.Array:
+        """Encode the first ``n_types`` rows.
+
+        Args:
+            chars_UC: uint16 ``[U, C]`` character ids in 0..260.
+            n_types: int32 scalar, rows in use.
+
+        Returns:
+            ``[U, P]`` in the compute dtype; zeros past ``n_types``.
+        """
+        return compact(self._encode, {"char_embed": self.char_embed, **self.groups}, chars_UC, n_types, CHUNK)
+
+    def _encode(self, params: Any, chars_UC: jax.Array) -> jax.Array:
+        config, dtype = self.config, self.dtype
+        act = {"relu": jax.nn.relu, "tanh": jnp.tanh}[config.activation]
+        x_UCE = params["char_embed"].astype(dtype)[chars_UC]
+        cnn = [params[f"cnn_{i}"] for i in range(len(config.filters))]
+        x_UF = jnp.concatenate([act(_max_convolution(x_UCE, c["kernel"], c["bias"])) for c in cnn], axis=-1)
+        for k in range(config.n_highway):
+            layer = params[f"highway_{k}"]
+            # bilm-tf calls it the carry gate; it weighs the transformed part.
+            gate_UF = jax.nn.sigmoid(_linear(x_UF, layer["carry_kernel"], layer["carry_bias"], dtype))
+            new_UF = jax.nn.relu(_linear(x_UF, layer["transform_kernel"], layer["transform_bias"], dtype))
+            x_UF = gate_UF * new_UF + (1 - gate_UF) * x_UF
+        if "projection" in params:
+            x_UF = _linear(x_UF, params["projection"]["kernel"], params["projection"]["bias"], dtype)
+        return x_UF.astype(dtype)
+
+
+def _init_group(key: jax.Array, shapes: Shapes) -> dict[str, jax.Array]:
+    keys = jax.random.split(key, len(shapes))
+    return {name: init(k, shape) for k, (name, (init, shape)) in zip(keys, shapes.items(), strict=True)}
+
+
+def _cnn_shapes(width: int, e: int, n: int, activation: str) -> Shapes:
+    init = symmetric_uniform(0.05) if activation == "relu" else normal(width * e)
+    return {"kernel": (init, (width, e, n)), "bias": (zeros, (n,))}
+
+
+def _highway_shapes(f: int) -> Shapes:
+    # The bias of -2 lets most of the input through at first (Srivastava et al. 2015).
+    return {
+        "carry_kernel": (normal(f), (f, f)),
+        "carry_bias": (nn.initializers.constant(-2.0), (f,)),
+        "transform_kernel": (normal(f), (f, f)),
+        "transform_bias": (zeros, (f,)),
+    }
+
+
+def _max_convolution(x_UCE: jax.Array, kernel_wEF: jax.Array, bias_F: jax.Array) -> jax.Array:
+    """The largest response over all positions, padding inside the token included; float32 ``[U, F]``."""
+    y_UCF = jax.lax.conv_general_dilated(
+        x_UCE, kernel_wEF.astype(x_UCE.dtype), (1,), "VALID", dimension_numbers=("NWC", "WIO", "NWC")
+    )
+    return y_UCF.max(axis=1).astype(jnp.float32) + bias_F
+
+
+def _linear(x: jax.Array, kernel: jax.Array, bias: jax.Array, dtype: Any) -> jax.Array:
+    """``x @ kernel + bias``: product in ``dtype``, sum in float32."""
+    return jnp.matmul(x.astype(dtype), kernel.astype(dtype), preferred_element_type=jnp.float32) + bias

@@ -1,0 +1,108 @@
+"""LSTM with projection and clipping, for all directions at once (Sak et al. 2014; ELMO_SPEC 2.4)."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from elmo_jax.config import LSTM
+from elmo_jax.model.initializers import glorot, zeros
+
+Params = dict[str, jax.Array]
+# Cell state and projected output of the last step: {"cell": [D, B, C], "hidden": [D, B, P]}, float32.
+Carry = dict[str, jax.Array]
+
+
+def lstm(
+    params: Params,
+    x_DTBP: jax.Array,
+    carry: Carry,
+    reset_TB: jax.Array,
+    keep_TB: jax.Array,
+    *,
+    cell_clip: float | None,
+    proj_clip: float | None,
+    dtype: Any = jnp.float32,
+) -> tuple[jax.Array, Carry]:
+    """Run the recurrence over a window. With z = [x_t ; m_{t-1}] W + b in blocks i, j, f, o of C columns::
+
+        c_t = clip(sigmoid(f + 1) * c_{t-1} + sigmoid(i) * tanh(j))
+        m_t = clip((sigmoid(o) * tanh(c_t)) W_P)
+
+    Args:
+        params: ``input_kernel`` and ``recurrent_kernel`` ``[D, P, 4C]``, ``bias`` ``[D, 4C]`` and, unless P == C,
+            ``projection`` ``[D, C, P]``. The forget bias 1 is not stored.
+        x_DTBP: inputs, each direction in its own reading order.
+        carry: state before the window, float32.
+        reset_TB: bool, start from the zero state here.
+        keep_TB: bool; False is padding: output 0, the state is copied unchanged and a reset has no effect.
+        cell_clip: bound on |c|, None for none.
+        proj_clip: bound on |m|, None for none; without a projection it does nothing, as in bilm-tf.
+        dtype: of the products; state, sums and activations are float32.
+
+    Returns:
+        Outputs float32 ``[D, T, B, P]`` and the state after the window.
+    """
+    kernel, bias = params["recurrent_kernel"].astype(dtype), params["bias"][:, None]
+    projection = params["projection"].astype(dtype) if "projection" in params else None
+    # The inputs of all steps in one product: only the recurrent half is left inside the loop.
+    z_TDBG = jnp.einsum(
+        "DTBP,DPG->TDBG", x_DTBP.astype(dtype), params["input_kernel"].astype(dtype), preferred_element_type=jnp.float32
+    )
+
+    def step(carry: Carry, now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Carry, jax.Array]:
+        z_DBG, reset_B1, keep_B1 = now
+        cell, hidden = jnp.where(reset_B1, 0, carry["cell"]), jnp.where(reset_B1, 0, carry["hidden"])
+        z_DBG = z_DBG + bias + _product(hidden.astype(dtype), kernel)
+        i, j, f, o = jnp.split(z_DBG, 4, axis=-1)
+        cell = _clip(jax.nn.sigmoid(f + 1) * cell + jax.nn.sigmoid(i) * jnp.tanh(j), cell_clip)
+        hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
+        if projection is not None:
+            hidden = _clip(_product(hidden.astype(dtype), projection), proj_clip)
+        new = {"cell": jnp.where(keep_B1, cell, carry["cell"]), "hidden": jnp.where(keep_B1, hidden, carry["hidden"])}
+        return new, jnp.where(keep_B1, hidden, 0)
+
+    carry, y_TDBP = jax.lax.scan(step, carry, (z_TDBG, reset_TB[..., None], keep_TB[..., None]))
+    return y_TDBP.swapaxes(0, 1), carry
+
+
+class ProjectedLSTM(nn.Module):
+    """Parameters of one LSTM layer in all directions, and the recurrence on them.
+
+    Attributes:
+        config: sizes and clips.
+        n_directions: D; 2 for a bidirectional model.
+        dtype: of the products.
+    """
+
+    config: LSTM
+    n_directions: int = 2
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x_DTBP: jax.Array, carry: Carry, reset_TB: jax.Array, keep_TB: jax.Array
+    ) -> tuple[jax.Array, Carry]:
+        """See ``lstm``."""
+        config, d = self.config, self.n_directions
+        c, p = config.dim, config.projection_dim
+        # bilm-tf holds both kernels in one matrix [2P, 4C]: its Glorot limit counts all of it.
+        kernel = glorot(2 * p, 4 * c)
+        params = {
+            "input_kernel": self.param("input_kernel", kernel, (d, p, 4 * c)),
+            "recurrent_kernel": self.param("recurrent_kernel", kernel, (d, p, 4 * c)),
+            "bias": self.param("bias", zeros, (d, 4 * c)),
+        }
+        if p != c:
+            params["projection"] = self.param("projection", glorot(c, p), (d, c, p))
+        clips = {"cell_clip": config.cell_clip, "proj_clip": config.proj_clip}
+        return lstm(params, x_DTBP, carry, reset_TB, keep_TB, **clips, dtype=self.dtype)
+
+
+def _product(a_DBX: jax.Array, b_DXY: jax.Array) -> jax.Array:
+    return jnp.matmul(a_DBX, b_DXY, preferred_element_type=jnp.float32)
+
+
+def _clip(x: jax.Array, limit: float | None) -> jax.Array:
+    return x if limit is None else jnp.clip(x, -limit, limit)

@@ -1,0 +1,1 @@
+"""Pretraining: optimiser, step, loop, the wiring of a run, and evaluation."""

@@ -1,0 +1,147 @@
+"""Perplexity on held-out text, with the full normalised distribution and every token counted."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from elmo_jax import config as configuration
+from elmo_jax.data.batches import Batches, prefetch
+from elmo_jax.data.corpus import Corpus
+from elmo_jax.data.streams import Rows
+from elmo_jax.data.vocab import Vocabulary
+from elmo_jax.model.bilm import BiLM, zero_carry
+from elmo_jax.parallel import BY_ROWS, REPLICATED, DataParallel
+from elmo_jax.telemetry import Progress
+from elmo_jax.train.step import EVAL_SPECS, EvalState, make_eval_step
+
+# Rows of a stateless evaluation, where their number does not matter to the result.
+STATELESS_ROWS = 32
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """Sums of an evaluation.
+
+    Attributes:
+        nll_forward: negative log-likelihood of all forward predictions, in nats.
+        nll_backward: the same backward.
+        count: predictions in each direction: words and one boundary a sentence.
+        oov: how many of the words are not in the vocabulary and were scored as ``<UNK>``.
+        words: words, without boundaries.
+        streams: rows of a carried evaluation, 0 for a stateless one.
+    """
+
+    nll_forward: float
+    nll_backward: float
+    count: int
+    oov: int
+    words: int
+    streams: int
+
+    @property
+    def forward(self) -> float:
+        """Forward perplexity."""
+        return math.exp(self.nll_forward / self.count)
+
+    @property
+    def backward(self) -> float:
+        """Backward perplexity."""
+        return math.exp(self.nll_backward / self.count)
+
+    @property
+    def average(self) -> float:
+        """Geometric mean of both directions, as published (ELMO_SPEC 2.12)."""
+        return math.exp((self.nll_forward + self.nll_backward) / (2 * self.count))
+
+    @property
+    def kind(self) -> str:
+        """How the LSTM state was treated, for people."""
+        return f"carried over {self.streams} streams" if self.streams else "stateless"
+
+    def as_dict(self) -> dict[str, Any]:
+        """All numbers, for JSON."""
+        return {
+            "perplexity": self.average,
+            "perplexity_forward": self.forward,
+            "perplexity_backward": self.backward,
+            "state": "carried" if self.streams else "stateless",
+            "streams": self.streams,
+            "predictions": self.count,
+            "words": self.words,
+            "oov": self.oov,
+            "oov_rate": self.oov / max(1, self.words),
+        }
+
+
+class Evaluator:
+    """Measures perplexity; compiles once for all calls.
+
+    Args:
+        model: the network.
+        config: of the run.
+        vocabulary: of the run.
+        devices: to share the rows.
+    """
+
+    def __init__(
+        self, model: BiLM, config: configuration.Config, vocabulary: Vocabulary, devices: DataParallel
+    ) -> None:
+        self._config, self._vocabulary = config, vocabulary
+        # Evaluation has one spelling of data parallelism, whatever training uses.
+        self._devices = DataParallel("shard_map", devices.devices)
+        self._step = self._devices.wrap(
+            make_eval_step(model), EVAL_SPECS, outputs=(BY_ROWS, REPLICATED), donate=False
+        )
+
+    def __call__(self, params: Any, corpus: Corpus, *, streams: int, progress: bool = False) -> Perplexity:
+        """Score all of a corpus.
+
+        Args:
+            params: global parameter tree.
+            corpus: text.
+            streams: rows of a carried evaluation: each reads every ``streams``-th sentence with its LSTM state flowing on. 0 is
+                stateless: the state is reset at every sentence, and the result depends on no batch size.
+            progress: show a bar.
+
+        Returns:
+            The sums; the same for any number of devices up to rounding.
+        """
+        reset: Literal["carried", "sentence"] = "carried" if streams else "sentence"
+        wanted = streams or STATELESS_ROWS
+        # Rows beyond the wanted ones fill up the last device and read nothing.
+        n_devices = len(self._devices.devices)
+        n_rows = -(-wanted // n_devices) * n_devices
+        mine = self._devices.rows(n_rows)
+        rows = Rows(corpus, n_rows=wanted, rows=mine, seed=None, epochs=1, reset=reset)
+        word_ids = corpus.word_ids(self._vocabulary)
+        width = self._config.model.char_cnn.max_characters_per_token
+        parts = len(self._devices.local_devices)
+        batches = Batches(rows, corpus, word_ids, parts, width, self._config.train.unroll_steps)
+        # Every process takes the same number of steps, whenever its own rows end.
+        stream = prefetch(batches.stream(rows.start(), steps=rows.n_windows(self._config.train.unroll_steps)))
+        sums = self._sum(params, n_rows, stream, corpus, progress)
+        unknown = np.asarray(word_ids == self._vocabulary.unk_id)
+        words = np.asarray(corpus.type_counts)
+        oov = int(words[2:][unknown[2:]].sum())
+        return Perplexity(sums["nll_forward"], sums["nll_backward"], round(sums["count"]), oov, corpus.n_tokens, streams)
+
+    def _sum(self, params: Any, n_rows: int, batches: Any, corpus: Corpus, progress: bool) -> dict[str, float]:
+        sharding = self._devices.sharding(BY_ROWS)
+        carry = jax.jit(lambda: zero_carry(self._config.model, n_rows), out_shardings=sharding)()
+        totals = {"nll_forward": 0.0, "nll_backward": 0.0, "count": 0.0}
+        bar = Progress(corpus.n_predictions, 0, "tokens") if progress else None
+        for batch, _ in batches:
+            carry, sums = self._step(EvalState(params, carry), self._devices.place_batch(batch))
+            totals = {name: total + value for (name, total), value in zip(totals.items(), self._floats(sums), strict=True)}
+            if bar:
+                bar.update(round(totals["count"]), {})
+        if bar:
+            bar.close()
+        return totals
+
+    def _floats(self, sums: dict[str, jax.Array]) -> list[float]:
+        scalars = self._devices.scalars(sums)
+        return [scalars[name] for name in ("nll_forward", "nll_backward", "count")]

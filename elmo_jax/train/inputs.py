@@ -1,0 +1,107 @@
+"""Everything a run reads: corpora, vocabulary, and the configuration with what follows from them filled in."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from elmo_jax.config import Config
+from elmo_jax.data.corpus import Corpus, prepare
+from elmo_jax.data.text import Source, pydoc_source, text_source
+from elmo_jax.data.vocab import Vocabulary, build_from_corpus
+from elmo_jax.errors import UserError
+from elmo_jax.model.clusters import Clusters, choose_cutoffs
+from elmo_jax.train.run_directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run reads.
+
+    Attributes:
+        config: with ``model.softmax.cutoffs`` chosen.
+        corpus: training text.
+        heldout: held-out text, if there is any.
+        vocabulary: of the softmax.
+    """
+
+    config: Config
+    corpus: Corpus
+    heldout: Corpus | None
+    vocabulary: Vocabulary
+
+    @property
+    def clusters(self) -> Clusters:
+        """Sizes of the softmax."""
+        return Clusters(len(self.vocabulary), self.config.model.softmax.cutoffs)
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the whole run; an epoch is one reading of every prediction (words and one boundary a sentence)."""
+        train = self.config.train
+        per_step = train.batch_size * train.unroll_steps
+        return train.n_steps or math.ceil(train.n_epochs * self.corpus.n_predictions / per_step)
+
+
+def gather(config: Config, *, progress: bool = True) -> Inputs:
+    """Encode the text (once; it is kept), get the vocabulary and choose the clusters.
+
+    The vocabulary is that of the run itself, if it has begun; else the given file; else that of the run
+    started from; else it is built from the training text.
+
+    Raises:
+        UserError: for unusable text or vocabulary.
+    """
+    cache = cache_directory(config)
+    corpus = prepare(_source(config, heldout=False), cache, progress=progress)
+    held = _source(config, heldout=True) if config.data.source == "pydoc" or config.data.heldout else None
+    heldout = prepare(held, cache, progress=progress) if held else None
+    vocabulary = _vocabulary(config, corpus)
+    return Inputs(_choose(config, vocabulary), corpus, heldout, vocabulary)
+
+
+def cache_directory(config: Config) -> Path:
+    """Where encoded corpora are kept."""
+    return Path(config.data.cache_dir) if config.data.cache_dir else Path(config.run_dir).parent / "encoded"
+
+
+def _source(config: Config, *, heldout: bool) -> Source:
+    if config.data.source == "pydoc":
+        return pydoc_source(heldout)
+    return text_source(config.data.heldout, "heldout") if heldout else text_source(config.data.train, "train")
+
+
+def _vocabulary(config: Config, corpus: Corpus) -> Vocabulary:
+    run = RunDirectory(Path(config.run_dir))
+    if run.exists:
+        return run.vocabulary()
+    if config.data.vocabulary:
+        return Vocabulary.load(Path(config.data.vocabulary))
+    if config.init_from:
+        return RunDirectory(Path(config.init_from)).vocabulary()
+    return build_from_corpus(corpus, config.data.min_count, config.data.max_vocabulary)
+
+
+def _choose(config: Config, vocabulary: Vocabulary) -> Config:
+    """Fill in the clusters of an adaptive softmax."""
+    softmax, n_words = config.model.softmax, len(vocabulary)
+    if softmax.kind != "adaptive":
+        return config
+    if softmax.cutoffs:
+        if softmax.cutoffs[-1] >= n_words:
+            raise UserError(
+                f"config.model.softmax.cutoffs is {softmax.cutoffs}: every cutoff must be below the vocabulary's {n_words} words"
+            )
+        return config
+    if config.init_from and not config.data.vocabulary:
+        cutoffs = RunDirectory(Path(config.init_from)).config().model.softmax.cutoffs
+    elif vocabulary.counts is None:
+        raise UserError(
+            f"the adaptive softmax needs the counts of the {n_words} words: put them, one a line, into "
+            f"{Path(config.data.vocabulary).with_suffix('.counts.txt')} (elmo vocab writes it), "
+            "or set --config.model.softmax.cutoffs"
+        )
+    else:
+        cutoffs = choose_cutoffs(vocabulary.counts, config.model.lstm.projection_dim, softmax.factor)
+    filled = dataclasses.replace(softmax, cutoffs=cutoffs)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, softmax=filled))

@@ -1,0 +1,43 @@
+"""SIGTERM and Ctrl-C end a run at the next step instead of in the middle of one."""
+
+import signal
+from types import FrameType, TracebackType
+
+
+class Interruption:
+    """While in effect, the first SIGTERM or SIGINT is only noted; a second one acts as usual.
+
+    Attributes:
+        signal: number of the signal received, None so far.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "Interruption":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._restore()
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal has come."""
+        return self.signal is not None
+
+    @property
+    def exit_status(self) -> int:
+        """128 + the signal's number, as shells have it: 143 for SIGTERM, 130 for Ctrl-C; 0 without one."""
+        return 0 if self.signal is None else 128 + self.signal
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._before.clear()

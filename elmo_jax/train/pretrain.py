@@ -1,0 +1,269 @@
+"""Pretraining: text in; checkpoints, held-out perplexity and exported weights out."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from elmo_jax import checkpoint, telemetry
+from elmo_jax.config import Config
+from elmo_jax.data.batches import Batches, prefetch
+from elmo_jax.data.corpus import Corpus
+from elmo_jax.data.streams import Rows
+from elmo_jax.errors import UserError
+from elmo_jax.interop import bilm_tf
+from elmo_jax.model.bilm import BiLM, compute_dtype, zero_carry
+from elmo_jax.parallel import BY_ROWS, REPLICATED, DataParallel
+from elmo_jax.train import loop, optim, summary
+from elmo_jax.train.evaluate import Evaluator, Perplexity
+from elmo_jax.train.inputs import Inputs, gather
+from elmo_jax.train.interruption import Interruption
+from elmo_jax.train.report import TrainingReport
+from elmo_jax.train.run_directory import RunDirectory, differences
+from elmo_jax.train.step import STATE_SPECS, TrainState, make_train_step
+
+log = logging.getLogger(__name__)
+
+
+def pretrain(config: Config) -> int:
+    """Train, or go on training, the run in ``config.run_dir``; evaluate and export it when it is complete.
+
+    The weights come from, in this order: the run's own newest undamaged checkpoint, the run named by
+    ``config.init_from``, the random initialisation.
+
+    Returns:
+        The exit status: 0 when training is complete, 143 or 130 when SIGTERM or Ctrl-C ended it (its state is saved and the
+        same command goes on).
+
+    Raises:
+        UserError: for everything a user can mend.
+    """
+    devices = DataParallel(config.validate().parallel.mode)
+    devices.rows(config.train.batch_size, config.train.gradient_accumulation)
+    run = RunDirectory(Path(config.run_dir))
+    run.check_free()
+    clock = telemetry.Clock()
+    with clock.measure("text"):
+        inputs = gather(config)
+    if run.exists:
+        run.check_same(inputs.config)
+    run.create(inputs.config, inputs.vocabulary)
+    with Interruption() as interruption, checkpoint.Checkpoints(run.checkpoints, keep=config.checkpoint.keep) as saved:
+        return _Pretraining(run, inputs, devices, clock, interruption, saved).run()
+
+
+@dataclass
+class Start:
+    """Where training begins: a state, and how far its run has come."""
+
+    state: TrainState
+    step: int
+    position: np.ndarray
+    report: dict[str, Any] | None
+    origin: str
+
+
+class _Pretraining:
+    """One call of ``pretrain``: its parts, and the hooks that the loop calls."""
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        inputs: Inputs,
+        devices: DataParallel,
+        clock: telemetry.Clock,
+        interruption: Interruption,
+        saved: checkpoint.Checkpoints,
+    ) -> None:
+        self.run_directory, self.inputs, self.devices = run, inputs, devices
+        self.clock, self.interruption, self.saved = clock, interruption, saved
+        self.config, self.until = inputs.config, inputs.n_steps
+        self.model = BiLM(self.config.model, inputs.clusters, compute_dtype(self.config.model))
+        self.optimizer = optim.make_optimizer(self.config.optimizer, self.until)
+        self.evaluator = Evaluator(self.model, self.config, inputs.vocabulary, devices)
+        self.batches = self._batches()
+        self.writer = telemetry.MetricsWriter(run.metrics)
+
+    def run(self) -> int:
+        """Train until done or interrupted."""
+        start = self._start()
+        self.writer.truncate_after(start.step)
+        text = summary.startup(self.inputs, self.devices, self.until, start.step, start.origin, start.state.params)
+        telemetry.message(text)
+        if start.step < self.until:
+            step = self._train(start)
+            if step < self.until:
+                return self._stopped(step)
+        return self._finish()
+
+    def _batches(self) -> Batches:
+        train, corpus = self.config.train, self.inputs.corpus
+        parts = train.gradient_accumulation
+        mine = self.devices.rows(train.batch_size, parts)
+        rows = Rows(
+            corpus,
+            n_rows=train.batch_size,
+            rows=mine,
+            seed=train.seed,
+            unit=self.config.data.unit,
+            epochs=None,
+            reset=train.state,
+        )
+        width = self.config.model.char_cnn.max_characters_per_token
+        word_ids = corpus.word_ids(self.inputs.vocabulary)
+        return Batches(rows, corpus, word_ids, len(self.devices.local_devices) * parts, width, train.unroll_steps)
+
+    def _train(self, start: Start) -> int:
+        train, optimizer = self.config.train, self.config.optimizer
+        step = make_train_step(
+            self.model,
+            self.optimizer,
+            loss_scale=optimizer.loss_scale or float(train.unroll_steps),
+            seed=train.seed,
+            parts=train.gradient_accumulation,
+        )
+        compiled = self.devices.wrap(step, STATE_SPECS, outputs=(STATE_SPECS, REPLICATED))
+        tokens = train.batch_size * train.unroll_steps
+        progress = telemetry.Progress(self.until * tokens, start.step * tokens, "tokens")
+        self.report = TrainingReport(
+            self.writer,
+            progress,
+            self.devices,
+            self.clock,
+            every=self.config.log_every_steps,
+            per_epoch=self.inputs.corpus.n_predictions,
+            learning_rate=optim.schedule(optimizer, self.until),
+        )
+        if start.report:
+            self.report.restore(start.report)
+        batches = prefetch(self.batches.stream(start.position))
+        try:
+            _, done = loop.run(
+                self.devices.place_state(start.state, STATE_SPECS),
+                lambda state, batch: compiled(state, self.devices.place_batch(batch)),
+                batches,
+                start=start.step,
+                until=self.until,
+                hooks=loop.Hooks(
+                    report=self.report,
+                    evaluate=self._evaluate,
+                    save=self._save,
+                    evaluate_every=self.config.evaluation.every_steps,
+                    save_every=self.config.checkpoint.every_steps,
+                    stop=lambda: self.interruption.requested,
+                ),
+                clock=self.clock,
+            )
+        finally:
+            batches.close()
+            progress.close()
+        with self.clock.measure("checkpoint"):
+            self.saved.wait()
+        return done
+
+    def _evaluate(self, step: int, state: TrainState) -> float | None:
+        if self.inputs.heldout is None:
+            return None
+        limit = self.config.evaluation.max_tokens
+        heldout = self.inputs.heldout.first(limit) if limit else self.inputs.heldout
+        params = self.devices.global_state(state, STATE_SPECS).params
+        result = self.evaluator(params, heldout, streams=self.config.evaluation.streams)
+        self._write_evaluation(step, result, "eval")
+        return result.average
+
+    def _write_evaluation(self, step: int, result: Perplexity, prefix: str) -> None:
+        self.writer.write(step, {f"{prefix}/{name}": value for name, value in result.as_dict().items()})
+        telemetry.message(f"step {step}: held-out perplexity {result.average:.2f} ({result.kind})")
+
+    def _save(self, step: int, state: TrainState, position: np.ndarray, perplexity: float | None) -> None:
+        whole = self.devices.global_state(state, STATE_SPECS)
+        meta = {
+            "step": step,
+            "report": self.report.state(),
+            "corpus": self.inputs.corpus.fingerprint,
+            "vocabulary": self.inputs.vocabulary.digest(),
+        }
+        rows = self.devices.from_local_rows(position)
+        rest = {"step": whole.step, "opt_state": whole.opt_state, "carry": whole.carry, "position": rows}
+        self.saved.save(step, whole.params, rest, meta, perplexity=perplexity)
+
+    def _start(self) -> Start:
+        """Own run directory -> the run named by init_from -> random initialisation."""
+        like = jax.eval_shape(self._initial_state)
+        places = self.devices.shardings(like, STATE_SPECS)
+        like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), like, places)
+        position = jax.ShapeDtypeStruct(
+            (self.config.train.batch_size, 3), jnp.int32, sharding=self.devices.sharding(BY_ROWS)
+        )
+        rest = {"step": like.step, "opt_state": like.opt_state, "carry": like.carry, "position": position}
+        restored = self.saved.restore(like.params, rest)
+        if restored is not None:
+            return self._resume(restored)
+        state = jax.jit(self._initial_state, out_shardings=places)()
+        origin = f"random initialisation (seed {self.config.train.seed})"
+        if self.config.init_from:
+            params, origin = self._other_weights(self.config.init_from)
+            state = state.replace(params=jax.device_put(params, places.params))
+        return Start(state, 0, self.batches.start(), None, origin)
+
+    def _initial_state(self) -> TrainState:
+        config = self.config
+        window, rows = config.train.unroll_steps, 1
+        chars = jnp.zeros((1, config.model.char_cnn.max_characters_per_token), jnp.uint16)
+        index = jnp.zeros((2, window, rows), jnp.int32)
+        mask = jnp.zeros((window, rows), bool)
+        inputs = (chars, jnp.int32(1), index, mask, mask, zero_carry(config.model, rows))
+        params = self.model.init(jax.random.key(config.train.seed), *inputs, method="everything")["params"]
+        carry = zero_carry(config.model, config.train.batch_size)
+        return TrainState(jnp.int32(0), params, self.optimizer.init(params), carry)
+
+    def _resume(self, restored: checkpoint.Restored) -> Start:
+        meta = restored.meta
+        for name, now in (("corpus", self.inputs.corpus.fingerprint), ("vocabulary", self.inputs.vocabulary.digest())):
+            if meta[name] != now:
+                raise UserError(
+                    f"the {name} of {self.run_directory.path} has changed since step {restored.step} (fingerprint {meta[name]}, "
+                    f"now {now}): a run goes on with the same {name}; restore it, or start a new run with "
+                    f"--config.run_dir=... --config.init_from={self.run_directory.path}"
+                )
+        position = self.devices.local_rows(restored.state.pop("position"))
+        state = TrainState(params=restored.params, **restored.state)
+        return Start(state, restored.step, position, meta["report"], f"checkpoint of step {restored.step}")
+
+    def _other_weights(self, source: str) -> tuple[Any, str]:
+        other = RunDirectory(Path(source))
+        for path, theirs, ours in differences(other.config().model, self.config.model):
+            if path not in ("dropout", "compute_dtype", "softmax.n_negative_samples_batch"):
+                raise UserError(
+                    f"config.init_from {source} has model.{path} = {theirs!r}, but this run has {ours!r}; weights fit only "
+                    f"the same architecture: use --config.model.{path}={theirs!r}"
+                )
+        if other.vocabulary().digest() != self.inputs.vocabulary.digest():
+            raise UserError(
+                f"config.init_from {source} has another vocabulary than this run; leave config.data.vocabulary empty to use "
+                f"its own ({other.vocabulary_file})"
+            )
+        step, params, _ = checkpoint.restore_params(other.checkpoints)
+        return params, f"weights of {source} at step {step}"
+
+    def _stopped(self, step: int) -> int:
+        telemetry.message(f"stopped at step {step} of {self.until}, saved; the same command goes on from there")
+        return self.interruption.exit_status
+
+    def _finish(self) -> int:
+        """Evaluate the best weights on all held-out text, export them, and say how it went."""
+        step, params, _ = checkpoint.restore_params(self.run_directory.checkpoints)
+        results = []
+        if self.inputs.heldout is not None:
+            with self.clock.measure("evaluation"):
+                for streams in dict.fromkeys((self.config.evaluation.streams, 0)):
+                    results.append(self.evaluator(params, self.inputs.heldout, streams=streams, progress=True))
+        with self.clock.measure("export"):
+            notes = bilm_tf.export(self.run_directory.export, params, self.config, self.inputs.vocabulary)
+        telemetry.message(summary.final(self.run_directory, self.until, step, results, notes, self.clock))
+        return 0

@@ -1,0 +1,136 @@
+"""A run directory describes itself: every tool takes that one path.
+
+    config.json     the configuration, with everything that was chosen by the program filled in
+    vocab.txt       the vocabulary, its counts in vocab.counts.txt
+    checkpoints/    the newest ones and the best one
+    metrics.jsonl   one line per logging interval and per evaluation
+    export/         weights for other programs, written when training is complete
+"""
+
+import os
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from elmo_jax import config_io
+from elmo_jax.config import Config
+from elmo_jax.data.vocab import Vocabulary
+from elmo_jax.errors import UserError
+
+# What may differ between a run and its continuation; the rest decides what is learnt and must be the same.
+CHANGEABLE = (
+    "run_dir",
+    "init_from",
+    "train.n_epochs",
+    "train.n_steps",
+    "parallel",
+    "evaluation",
+    "checkpoint",
+    "log_every_steps",
+    "data.train",
+    "data.heldout",
+    "data.vocabulary",
+    "data.cache_dir",
+)
+
+
+class RunDirectory:
+    """The files of a run.
+
+    Args:
+        path: the directory; need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.json"
+        self.vocabulary_file = path / "vocab.txt"
+        self.checkpoints = path / "checkpoints"
+        self.metrics = path / "metrics.jsonl"
+        self.export = path / "export"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run has begun here."""
+        return self.config_file.is_file()
+
+    def config(self) -> Config:
+        """The configuration of the run.
+
+        Raises:
+            UserError: when this is no run directory.
+        """
+        return config_io.load(self.path)
+
+    def vocabulary(self) -> Vocabulary:
+        """The vocabulary of the run."""
+        return Vocabulary.load(self.vocabulary_file)
+
+    def check_free(self) -> None:
+        """Refuse a directory that holds something else than a run.
+
+        Raises:
+            UserError: when there are files but no run, or the path is not a directory.
+        """
+        if self.exists or not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise UserError(f"{self.path} is a file: config.run_dir must name a directory")
+        # A run that was stopped before its first file was complete leaves nothing but that.
+        strangers = sorted(p.name for p in self.path.iterdir() if p != self.vocabulary_file and ".tmp" not in p.name)
+        strangers = [name for name in strangers if name != "vocab.counts.txt"]
+        if strangers:
+            raise UserError(
+                f"{self.path} holds {strangers[0]!r} but no config.json: it is not a run directory; "
+                "choose another with --config.run_dir=..."
+            )
+
+    def check_same(self, config: Config) -> None:
+        """Refuse to continue a run under a configuration that would learn something else.
+
+        Args:
+            config: with everything chosen filled in, like the one saved.
+
+        Raises:
+            UserError: naming the first field that differs.
+        """
+        for path, old, new in differences(self.config(), config):
+            if not any(path == name or path.startswith(name + ".") for name in CHANGEABLE):
+                raise UserError(
+                    f"{self.path} belongs to a run with config.{path} = {old!r}, but this command has {new!r}; "
+                    f"give the same value to continue it, or another --config.run_dir to start anew"
+                )
+
+    def create(self, config: Config, vocabulary: Vocabulary) -> None:
+        """Write the configuration (last: it marks a run as begun) and, when it is new, the vocabulary.
+
+        Raises:
+            UserError: when the directory cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not self.exists:
+                vocabulary.save(self.vocabulary_file)
+            text = config_io.to_json(config)
+            if not (self.exists and self.config_file.read_text(encoding="utf-8") == text):
+                temporary = self.config_file.with_suffix(".json.tmp")
+                temporary.write_text(text, encoding="utf-8")
+                os.replace(temporary, self.config_file)
+        except OSError as error:
+            raise UserError(
+                f"cannot write the run directory {self.path}: {error.strerror or error}; "
+                "free space there or choose another with --config.run_dir=..."
+            ) from error
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    """Dotted path, old and new value of every field in which two configurations differ."""
+    found = []
+    for field in fields(old):
+        a, b = getattr(old, field.name), getattr(new, field.name)
+        here = f"{path}.{field.name}" if path else field.name
+        if is_dataclass(a):
+            found += differences(a, b, here)
+        elif a != b:
+            found.append((here, a, b))
+    return found

@@ -1,0 +1,84 @@
+"""What a run prints when it starts and when it is complete."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from elmo_jax.model import cost
+from elmo_jax.model.bilm import compute_dtype
+from elmo_jax.parallel import DataParallel
+from elmo_jax.telemetry import Clock, parameter_table, summary_table
+from elmo_jax.train.evaluate import Perplexity
+from elmo_jax.train.inputs import Inputs
+from elmo_jax.train.run_directory import RunDirectory
+
+
+def startup(inputs: Inputs, devices: DataParallel, until: int, step: int, origin: str, params: Any) -> str:
+    """Configuration, devices, text, steps, cost of a token and the parameter table, as text."""
+    config, corpus, heldout = inputs.config, inputs.corpus, inputs.heldout
+    model, train = config.model, config.train
+    per_step = train.batch_size * train.unroll_steps
+    lstm = model.lstm
+    rows = {
+        "run directory": config.run_dir,
+        "model": f"{lstm.n_layers} x LSTM {lstm.dim}/{lstm.projection_dim}, {model.char_cnn.n_filters} filters, "
+        f"{model.char_cnn.n_highway} highway, {compute_dtype(model).__name__} products",
+        "softmax": f"{model.softmax.kind}, {inputs.clusters.n_words:,} words"
+        + (f", clusters end at {', '.join(f'{c:,}' for c in inputs.clusters.cutoffs)}" if inputs.clusters.cutoffs else ""),
+        "devices": f"{len(devices.devices)} x {devices.devices[0].device_kind} ({devices.devices[0].platform}), "
+        f"{jax.process_count()} process{'es' if jax.process_count() > 1 else ''}, {devices.mode}, mesh {dict(devices.mesh.shape)}",
+        "training text": f"{corpus.n_tokens:,} tokens, {corpus.n_sentences:,} sentences, {corpus.n_types:,} types",
+        "held-out text": f"{heldout.n_tokens:,} tokens" if heldout else "none: no evaluation (config.data.heldout)",
+        "batch": f"{train.batch_size} rows x {train.unroll_steps} tokens = {per_step:,} predictions a direction and step",
+        "steps": f"{until:,} = {until * per_step / corpus.n_predictions:.2f} epochs; from step {step:,}",
+        "optimiser": f"{config.optimizer.name}, learning rate {config.optimizer.learning_rate:g}, "
+        f"{config.optimizer.schedule}, clipped at {config.optimizer.all_clip_norm_val:g}",
+        "weights from": origin,
+        **_cost(inputs),
+    }
+    return f"{summary_table(rows)}\n\n{parameter_table(params)}\n"
+
+
+def _cost(inputs: Inputs) -> dict[str, str]:
+    model = inputs.config.model
+    lstm, per_type = cost.lstm_macs(model), cost.encoder_macs(model)
+    softmax = cost.softmax_macs(model, inputs.clusters, inputs.vocabulary.counts)
+    # A multiply-add is two operations; the backward pass costs twice the forward pass.
+    return {
+        "cost of a token": f"{6 * (lstm + softmax) / 1e6:,.1f} MFLOP in training (LSTMs {6 * lstm / 1e6:,.1f}, softmax "
+        f"{6 * softmax / 1e6:,.1f}), and {6 * per_type / 1e6:,.1f} for each distinct type of a batch"
+    }
+
+
+def final(
+    run: RunDirectory, until: int, best_step: int, results: Sequence[Perplexity], notes: Sequence[str], clock: Clock
+) -> str:
+    """The result of a complete run, as text; it is kept as ``summary.json`` in the run directory too."""
+    facts = {
+        "steps": until,
+        "best_step": best_step,
+        "heldout": [result.as_dict() for result in results],
+        "seconds": dict(clock.seconds),
+    }
+    _write_json(run.path / "summary.json", facts)
+    rows = {"training": f"complete, {until:,} steps; the best weights are those of step {best_step:,}"}
+    for result in results:
+        rows[f"perplexity, {result.kind}"] = (
+            f"{result.average:.2f} (forward {result.forward:.2f}, backward {result.backward:.2f}) on "
+            f"{result.count:,} held-out predictions a direction, {100 * result.oov / max(1, result.words):.1f} % of words unknown"
+        )
+    rows["exported weights"] = f"{run.export} ({', '.join(sorted(p.name for p in run.export.iterdir()))})"
+    shares = sorted(clock.shares().items(), key=lambda item: -item[1])
+    rows["time"] = ", ".join(f"{name} {clock.seconds[name]:.1f} s ({100 * share:.0f} %)" for name, share in shares)
+    notes_text = "".join(f"\n  note: {note}" for note in notes)
+    return f"\n{summary_table(rows)}{notes_text}"
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".json.tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

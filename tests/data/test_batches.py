@@ -1,0 +1,166 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from elmo_jax.data.batches import Batch, Batches, make_batch, prefetch
+from elmo_jax.data.characters import character_ids
+from elmo_jax.data.streams import Rows
+from elmo_jax.data.vocab import Vocabulary, build_from_corpus
+from elmo_jax.errors import UserError
+
+B, T, WIDTH = 6, 5, 9
+
+
+@pytest.fixture
+def corpus(encoded, documents):
+    return encoded([*documents, [["a-very-long-word", "é"]]])
+
+
+@pytest.fixture
+def vocabulary(corpus):
+    # The specials come last: no id is theirs by accident.
+    return Vocabulary(build_from_corpus(corpus, 2, 30).words[::-1])
+
+
+@pytest.fixture
+def batches(corpus, vocabulary):
+    """Makes the batches of six rows."""
+
+    def make(parts: int = 1, rows: range = range(B), **settings) -> Batches:
+        return Batches(Rows(corpus, B, rows, 0, **settings), corpus, corpus.word_ids(vocabulary), parts, WIDTH, T)
+
+    return make
+
+
+def assert_same(a: Batch, b: Batch) -> None:
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 6])
+@pytest.mark.parametrize("epochs", [None, 1])
+def test_the_table_spells_every_input_and_the_targets_are_words(batches, corpus, vocabulary, parts, epochs):
+    made = batches(parts, epochs=epochs)
+    rows = made.rows
+    for batch, (window, _) in zip(
+        (batch for batch, _ in made.stream(rows.start(), 20)), windows_of(rows, 20), strict=True
+    ):
+        tables = batch.chars.reshape(parts, -1, WIDTH)
+        by_part = batch.index.reshape(parts, -1)
+        inputs = [corpus.word(i) for i in window.inputs.ravel()]
+        read = np.concatenate([table[index] for table, index in zip(tables, by_part, strict=True)])
+        np.testing.assert_array_equal(read, character_ids(inputs, WIDTH))
+
+        targets = [vocabulary.id(corpus.word(i)) for i in window.targets.ravel()]
+        np.testing.assert_array_equal(batch.targets.ravel(), np.where(kept_twice(window.keep), targets, 0))
+        np.testing.assert_array_equal(batch.reset, window.reset)
+        np.testing.assert_array_equal(batch.keep, window.keep)
+        assert not batch.index[~kept_twice(window.keep).reshape(batch.index.shape)].any()
+
+
+def windows_of(rows: Rows, n: int):
+    position = rows.start()
+    for _ in range(n):
+        window, position = rows.read(position, T)
+        yield window, position
+
+
+def kept_twice(keep):
+    return np.stack([keep, keep], axis=1).ravel()
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_the_table_of_a_part_has_each_type_once_and_short_ones_first(batches, parts):
+    made = batches(parts)
+    for batch, _ in made.stream(made.rows.start(), 10):
+        for table, n, index in zip(
+            batch.chars.reshape(parts, -1, WIDTH), batch.n_types, batch.index.reshape(parts, -1), strict=True
+        ):
+            assert set(index.tolist()) == set(range(n))
+            assert len(set(map(bytes, table[:n]))) == n
+            assert (table[n:] == 260).all()
+            lengths = (table[:n] != 260).sum(1)
+            # The two boundaries come first whatever their names.
+            assert (np.diff(lengths[2:]) >= 0).all()
+
+
+def test_shapes_and_dtypes(batches):
+    batch, position = batches(parts=3).at(np.zeros((B, 3), np.int32))
+    room = 2 * (B // 3) * T
+    assert {name: (array.shape, array.dtype.name) for name, array in batch._asdict().items()} == {
+        "chars": ((3 * room, WIDTH), "uint16"),
+        "n_types": ((3,), "int32"),
+        "index": ((B, 2, T), "int32"),
+        "targets": ((B, 2, T), "int32"),
+        "reset": ((B, T), "bool"),
+        "keep": ((B, T), "bool"),
+        "row": ((B,), "int32"),
+    }
+    assert (position.shape, position.dtype) == ((B, 3), np.int32)
+    assert all(array.flags.c_contiguous for array in batch)
+
+
+def test_rows_carry_their_global_numbers(batches):
+    batch, _ = batches(rows=range(2, 5)).at(np.zeros((3, 3), np.int32))
+    assert batch.row.tolist() == [2, 3, 4]
+
+
+def test_a_process_makes_its_parts_of_the_whole_batch(batches):
+    whole, _ = batches(parts=3).at(np.zeros((B, 3), np.int32))
+    parts = [batches(parts=1, rows=range(i, i + 2)).at(np.zeros((2, 3), np.int32))[0] for i in (0, 2, 4)]
+    assert_same(Batch(*map(np.concatenate, zip(*parts, strict=True))), whole)
+
+
+@pytest.mark.parametrize("epochs", [None, 2])
+def test_a_stream_is_its_batches_one_by_one(batches, epochs):
+    made = batches(2, epochs=epochs)
+    position = made.rows.start()
+    for streamed, after in made.stream(position, 80):
+        batch, position = made.at(position)
+        assert_same(streamed, batch)
+        np.testing.assert_array_equal(after, position)
+
+
+def test_a_stream_goes_on_from_any_of_its_positions(batches):
+    made = batches()
+    whole = list(made.stream(made.rows.start(), 40))
+    rest = list(made.stream(whole[12][1], 27))
+    for (a, _), (b, _) in zip(whole[13:], rest, strict=True):
+        assert_same(a, b)
+
+
+@pytest.mark.parametrize("rows", [range(B), range(4, 5)])
+def test_a_stream_ends_with_its_rows(batches, rows):
+    made = batches(rows=rows, epochs=2)
+    kept = [int(batch.keep.sum()) for batch, _ in made.stream(made.rows.start())]
+    assert all(kept)
+    if rows == range(B):
+        assert sum(kept) == 2 * made.rows.corpus.n_predictions
+        assert len(kept) == made.rows.n_windows(T)
+
+
+def test_a_stream_of_given_steps_goes_on_with_padding(batches):
+    made = batches(epochs=1)
+    steps = made.rows.n_windows(T) + 3
+    kept = [bool(batch.keep.any()) for batch, _ in made.stream(made.rows.start(), steps)]
+    assert kept == [True] * (steps - 3) + [False] * 3
+
+
+def test_a_stream_without_steps_or_epochs_has_no_end(batches):
+    made = batches()
+    stream = prefetch(made.stream(made.rows.start()))
+    assert sum(1 for _ in itertools.islice(stream, 100)) == 100
+    stream.close()
+
+
+def test_rows_must_fill_the_parts(batches):
+    with pytest.raises(UserError, match=r"6 rows cannot be cut in 4 equal parts .*: use 4 or another multiple of 4"):
+        batches(parts=4)
+
+
+def test_a_batch_is_a_function_of_its_window(batches, corpus, vocabulary):
+    made = batches(2)
+    window, _ = made.rows.read(made.rows.start(), T)
+    batch = make_batch(window, corpus, corpus.word_ids(vocabulary), range(B), 2, WIDTH)
+    assert_same(batch, made.at(made.rows.start())[0])

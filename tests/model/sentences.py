@@ -1,0 +1,37 @@
+"""Sentences as the arrays that the model reads."""
+
+import numpy as np
+
+from elmo_jax.data.characters import PAD, character_ids
+
+
+def arrays(sentences, width, *, room=None):
+    """Characters of the distinct types and, for each row ``<S> w1 .. wm </S>``, indices, resets and masks.
+
+    The backward row is reversed within its own length, so that padding stays at its end. ``room`` is (types, positions)
+    to pad to, so that several batches share a compiled program.
+    """
+    rows = [["<S>", *tokens, "</S>"] for tokens in sentences]
+    types = sorted({token for row in rows for token in row})
+    number = {token: i for i, token in enumerate(types)}
+    n_types, longest = room or (len(types), max(map(len, rows)))
+    index = np.zeros((2, longest, len(rows)), np.int32)
+    keep = np.zeros((longest, len(rows)), bool)
+    for b, row in enumerate(rows):
+        ids = [number[token] for token in row]
+        index[0, : len(row), b], index[1, : len(row), b] = ids, ids[::-1]
+        keep[: len(row), b] = True
+    chars = np.full((n_types, width), PAD, np.uint16)
+    chars[: len(types)] = character_ids(types, width)
+    return chars, np.int32(len(types)), index, np.zeros_like(keep), keep
+
+
+def in_text_order(layers, sentences):
+    """Per sentence ``[n_layers + 1, T, 2 P]``: both directions side by side, boundaries included."""
+    found = []
+    for b, tokens in enumerate(sentences):
+        n = len(tokens) + 2
+        forward = np.stack([layer[0, :n, b] for layer in layers])
+        backward = np.stack([layer[1, :n, b][::-1] for layer in layers])
+        found.append(np.concatenate([forward, backward], axis=-1))
+    return found

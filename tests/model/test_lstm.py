@@ -1,0 +1,129 @@
+"""The recurrence: against plain NumPy, over window borders, and under reset and keep."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from elmo_jax.model.lstm import lstm
+
+D, T, B, P, C = 2, 6, 4, 3, 5
+CLIPS = {"cell_clip": 0.8, "proj_clip": 0.3}
+
+
+def parameters(c=C, p=P, seed=0):
+    rng = np.random.default_rng(seed)
+    shapes = {"input_kernel": (D, p, 4 * c), "recurrent_kernel": (D, p, 4 * c), "bias": (D, 4 * c), "projection": (D, c, p)}
+    params = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    if p == c:
+        del params["projection"]
+    return params
+
+
+def example(c=C, p=P, steps=T):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(D, steps, B, p)).astype(np.float32)
+    carry = {
+        "cell": rng.normal(size=(D, B, c)).astype(np.float32),
+        "hidden": rng.normal(size=(D, B, p)).astype(np.float32),
+    }
+    reset = rng.random((steps, B)) < 0.3
+    keep = rng.random((steps, B)) < 0.7
+    return x, carry, reset, keep
+
+
+def by_hand(params, x, carry, reset, keep, cell_clip, proj_clip):
+    """One number at a time, as ELMO_SPEC 2.4 and the contract of reset and keep say."""
+    cells, hiddens = carry["cell"].astype(float).copy(), carry["hidden"].astype(float).copy()
+    y = np.zeros((*x.shape[:3], hiddens.shape[-1]))
+    for d in range(D):
+        for b in range(B):
+            for t in range(x.shape[1]):
+                if not keep[t, b]:
+                    continue
+                if reset[t, b]:
+                    cells[d, b], hiddens[d, b] = 0, 0
+                z = x[d, t, b] @ params["input_kernel"][d] + hiddens[d, b] @ params["recurrent_kernel"][d]
+                i, j, f, o = np.split(z + params["bias"][d], 4)
+                cell = 1 / (1 + np.exp(-(f + 1))) * cells[d, b] + 1 / (1 + np.exp(-i)) * np.tanh(j)
+                cells[d, b] = cell if cell_clip is None else np.clip(cell, -cell_clip, cell_clip)
+                hidden = 1 / (1 + np.exp(-o)) * np.tanh(cells[d, b])
+                if "projection" in params:
+                    hidden = hidden @ params["projection"][d]
+                    hidden = hidden if proj_clip is None else np.clip(hidden, -proj_clip, proj_clip)
+                hiddens[d, b] = y[d, t, b] = hidden
+    return y, {"cell": cells, "hidden": hiddens}
+
+
+@pytest.mark.parametrize("p", [P, C], ids=["projected", "P = C"])
+@pytest.mark.parametrize("clips", [CLIPS, {"cell_clip": None, "proj_clip": None}], ids=["clipped", "unclipped"])
+def test_equals_the_recurrence_by_hand(clips, p):
+    params, inputs = parameters(p=p), example(p=p)
+    got = lstm(params, *inputs, **clips)
+    wanted = by_hand(params, *inputs, **clips)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, wanted)
+
+
+def test_two_windows_with_carry_are_one_window_of_twice_the_length():
+    params, (x, carry, reset, keep) = parameters(), example(steps=2 * T)
+    whole, end = lstm(params, x, carry, reset, keep, **CLIPS)
+    first, middle = lstm(params, x[:, :T], carry, reset[:T], keep[:T], **CLIPS)
+    second, last = lstm(params, x[:, T:], middle, reset[T:], keep[T:], **CLIPS)
+    np.testing.assert_array_equal(jnp.concatenate([first, second], axis=1), whole)
+    jax.tree.map(np.testing.assert_array_equal, last, end)
+
+
+def test_gradients_of_two_windows_are_those_of_one():
+    params, (x, carry, reset, keep) = parameters(), example(steps=2 * T)
+    weight = jax.random.normal(jax.random.key(0), (D, 2 * T, B, P))
+
+    def whole(params, x, carry):
+        return (lstm(params, x, carry, reset, keep, **CLIPS)[0] * weight).sum()
+
+    def halves(params, x, carry):
+        first, carry = lstm(params, x[:, :T], carry, reset[:T], keep[:T], **CLIPS)
+        second, _ = lstm(params, x[:, T:], carry, reset[T:], keep[T:], **CLIPS)
+        return (jnp.concatenate([first, second], axis=1) * weight).sum()
+
+    got, wanted = (jax.grad(f, (0, 1, 2))(params, x, carry) for f in (halves, whole))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5), got, wanted)
+
+
+def test_reset_cuts_values_and_gradients():
+    params, (x, carry, _, _) = parameters(), example()
+    keep, reset = np.ones((T, B), bool), np.zeros((T, B), bool)
+    reset[3] = True
+    zero = jax.tree.map(np.zeros_like, carry)
+    y, _ = lstm(params, x, carry, reset, keep, **CLIPS)
+    fresh, _ = lstm(params, x[:, 3:], zero, reset[3:], keep[3:], **CLIPS)
+    np.testing.assert_array_equal(y[:, 3:], fresh)
+
+    def after(x, carry):
+        return lstm(params, x, carry, reset, keep, cell_clip=None, proj_clip=None)[0][:, 3:].sum()
+
+    d_x, d_carry = jax.grad(after, (0, 1))(x, carry)
+    assert not d_x[:, :3].any()
+    assert d_x[:, 3:].any()
+    assert not any(leaf.any() for leaf in jax.tree.leaves(d_carry))
+
+
+def test_padding_copies_the_state_gives_zero_and_takes_no_gradient():
+    params, (x, carry, reset, _) = parameters(), example()
+    keep = np.ones((T, B), bool)
+    keep[2:4] = False
+    y, end = lstm(params, x, carry, reset, keep, **CLIPS)
+    without = [np.delete(a, [2, 3], axis=axis) for a, axis in ((x, 1), (reset, 0), (keep, 0))]
+    short, short_end = lstm(params, without[0], carry, without[1], without[2], **CLIPS)
+    np.testing.assert_array_equal(np.delete(y, [2, 3], axis=1), short)
+    assert not y[:, 2:4].any()
+    jax.tree.map(np.testing.assert_array_equal, end, short_end)
+    d_x = jax.grad(lambda x: sum(a.sum() for a in jax.tree.leaves(lstm(params, x, carry, reset, keep, **CLIPS))))(x)
+    assert not d_x[:, 2:4].any()
+
+
+def test_bfloat16_products_stay_near_and_the_state_stays_float32():
+    params, inputs = parameters(), example()
+    exact, _ = lstm(params, *inputs, **CLIPS)
+    rough, carry = lstm(params, *inputs, **CLIPS, dtype=jnp.bfloat16)
+    np.testing.assert_allclose(rough, exact, atol=0.05)
+    assert carry["cell"].dtype == carry["hidden"].dtype == rough.dtype == jnp.float32

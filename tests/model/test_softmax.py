@@ -1,0 +1,164 @@
+"""Each output layer is a distribution; its losses, samples and gradients are what they should be."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from elmo_jax.config import Softmax
+from elmo_jax.model.clusters import Clusters, choose_cutoffs, tail_dim
+from elmo_jax.model.softmax import expected_tries, log_inclusion, make_softmax
+from tests.model.parameters import random_parameters
+
+WIDTH, WORDS, N = 20, 60, 9
+CLUSTERS = Clusters(WORDS, (10, 12, 40))
+KINDS = [Softmax("adaptive"), Softmax("full"), Softmax("sampled", n_negative_samples_batch=25)]
+
+
+def layer(config, clusters=CLUSTERS):
+    module = make_softmax(config, clusters, WIDTH, jnp.float32)
+    hidden, target = example()
+    return module, random_parameters(module, hidden, target, method="log_prob")
+
+
+def run(module, method, *inputs):
+    """The method of a module with its parameters, compiled."""
+    return jax.jit(lambda *inputs: module.apply(*inputs, method=method))(*inputs)
+
+
+def example(targets="mixed"):
+    rng = np.random.default_rng(2)
+    hidden = jnp.asarray(rng.normal(size=(2, N, WIDTH)), jnp.float32)
+    words = {
+        "mixed": rng.integers(0, WORDS, (2, N)),
+        "all in the head": rng.integers(0, 10, (2, N)),
+        "all in one tail": rng.integers(12, 40, (2, N)),
+        "all the same": np.full((2, N), WORDS - 1),
+    }
+    return hidden, jnp.asarray(words[targets])
+
+
+@pytest.mark.parametrize("config", KINDS, ids=lambda c: c.kind)
+def test_the_distribution_sums_to_one(config):
+    module, params = layer(config)
+    hidden, _ = example()
+    total = jnp.exp(run(module, "log_probs", params, hidden[0])).sum(axis=-1)
+    np.testing.assert_allclose(total, 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("targets", ["mixed", "all in the head", "all in one tail", "all the same"])
+@pytest.mark.parametrize("config", KINDS, ids=lambda c: c.kind)
+def test_log_prob_is_the_entry_of_the_distribution(config, targets):
+    module, params = layer(config)
+    hidden, target = example(targets)
+    whole = run(module, "log_probs", params, hidden.reshape(-1, WIDTH))
+    wanted = jnp.take_along_axis(whole, target.reshape(-1, 1), axis=1).reshape(2, N)
+    np.testing.assert_allclose(run(module, "log_prob", params, hidden, target), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", KINDS[:2], ids=lambda c: c.kind)
+def test_adaptive_and_full_train_on_the_exact_distribution(config):
+    module, params = layer(config)
+    hidden, target = example()
+    loss, log_prob = (run(module, method, params, hidden, target) for method in ("loss", "log_prob"))
+    np.testing.assert_array_equal(loss, -log_prob)
+
+
+def test_adaptive_without_clusters_is_the_full_softmax():
+    module, params = layer(Softmax("adaptive"), Clusters(WORDS))
+    full, _ = layer(Softmax("full"))
+    hidden, target = example()
+    renamed = {"params": {name.removeprefix("head_"): value for name, value in params["params"].items()}}
+    np.testing.assert_array_equal(
+        run(module, "loss", params, hidden, target), run(full, "loss", renamed, hidden, target)
+    )
+
+
+@pytest.mark.parametrize("n_samples", [WORDS, 10 * WORDS])
+def test_sampled_with_every_word_drawn_is_the_full_softmax(n_samples):
+    module, params = layer(Softmax("sampled", n_negative_samples_batch=n_samples))
+    full, _ = layer(Softmax("full"))
+    hidden, target = example()
+
+    def loss(module, params):
+        return run(module, "loss", params, hidden, target, jax.random.key(7)).mean()
+
+    got, wanted = (jax.value_and_grad(lambda p, m=m: loss(m, p))(params) for m in (module, full))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, wanted)
+
+
+def test_sampled_words_are_distinct_and_drawn_as_often_as_the_correction_says():
+    law = jnp.log(jnp.log1p(1 / (jnp.arange(30) + 1.0)) / np.log(31))
+    draws = 4000
+    keys = jax.random.split(jax.random.key(0), draws)
+    drawn = jax.vmap(lambda key: jax.lax.top_k(law + jax.random.gumbel(key, (30,)), 8)[1])(keys)
+    assert all(len(set(row)) == 8 for row in np.asarray(drawn).tolist())
+    frequency = np.bincount(np.asarray(drawn).ravel(), minlength=30) / draws
+    wanted = -np.expm1(expected_tries(30, 8) * np.log1p(-np.exp(np.asarray(law))))
+    np.testing.assert_allclose(np.exp(log_inclusion(law, 8)), wanted, rtol=1e-4)
+    # The expected count is exact for draws with replacement; without it is within a few per cent.
+    np.testing.assert_allclose(frequency, wanted, atol=0.05)
+    assert expected_tries(30, 8) > 8
+
+
+def test_a_drawn_word_that_is_the_target_is_not_its_own_rival():
+    module, params = layer(Softmax("sampled", n_negative_samples_batch=WORDS - 1))
+    hidden, _ = example()
+    target = jnp.zeros((2, N), int)  # word 0 is the likeliest to be drawn
+    # A rival logit equal to the target's bounds the probability by one half.
+    strong = jax.tree.map(np.copy, params)
+    strong["params"]["bias"][0] += 50.0
+    loss = run(module, "loss", strong, hidden, target, jax.random.key(0))
+    assert (loss < 1e-3).all()
+
+
+@pytest.mark.parametrize("targets", ["mixed", "all in one tail", "all the same"])
+@pytest.mark.parametrize("config", KINDS, ids=lambda c: c.kind)
+def test_gradients_agree_with_finite_differences(config, targets):
+    module, params = layer(config)
+    hidden, target = example(targets)
+
+    def loss(hidden, params):
+        return run(module, "loss", params, hidden, target, jax.random.key(5)).sum()
+
+    loss = jax.jit(loss)
+    gradient = jax.jit(jax.grad(loss, (0, 1)))(hidden, params)
+    leaves, structure = jax.tree.flatten((hidden, params))
+    keys = jax.random.split(jax.random.key(9), len(leaves))
+    for i, (leaf, slope) in enumerate(zip(leaves, jax.tree.leaves(gradient), strict=True)):
+        along = jax.random.normal(keys[i], leaf.shape)
+        step = 1e-2 / jnp.linalg.norm(along)
+
+        def moved(sign, i=i, along=along, step=step):
+            changed = [x + sign * step * along if k == i else x for k, x in enumerate(leaves)]
+            return loss(*jax.tree.unflatten(structure, changed))
+
+        measured = (moved(1) - moved(-1)) / (2 * step)
+        np.testing.assert_allclose((slope * along).sum(), measured, rtol=0.02, atol=0.03)
+
+
+def test_the_head_holds_four_fifths_of_the_text_and_the_work_is_less():
+    counts = 1e7 / np.arange(1, 50_001)
+    cutoffs = choose_cutoffs(counts, 128, 4.0)
+    assert len(cutoffs) >= 1
+    assert counts[: cutoffs[0]].sum() >= 0.8 * counts.sum()
+    clusters = Clusters(50_000, cutoffs)
+    work = 128 * (clusters.head + len(clusters.tails)) + sum(
+        counts[a:b].sum() / counts.sum() * tail_dim(128, 4.0, k) * (128 + b - a)
+        for k, (a, b) in enumerate(clusters.tails)
+    )
+    assert work < 0.75 * 128 * 50_000
+
+
+def test_a_small_or_flat_vocabulary_stays_whole():
+    assert choose_cutoffs(np.ones(50), 512, 4.0) == ()
+    assert choose_cutoffs(np.array([5, 3, 1, 1]), 16, 4.0) == ()
+
+
+def test_a_config_field_changes_the_width_of_tails():
+    wide, _ = layer(dataclasses.replace(KINDS[0], factor=1.0))
+    assert tail_dim(WIDTH, wide.factor, 0) == WIDTH
+    assert tail_dim(64, 4.0, 0) == 16
+    assert tail_dim(512, 4.0, 1) == 32

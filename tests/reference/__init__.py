@@ -1,0 +1,1 @@
+"""Independent NumPy implementations that the tests compare the program with."""
