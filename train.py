@@ -1,4 +1,4 @@
-"""Pretrain an ELMo language model: ``python train.py --config configs/elmo_small.py --config.data.train='corpus/*.txt'``.
+"""Pretrain an ELMo language model: ``python train.py --config configs/quickstart.py``.
 
 The same program as ``elmo train``; ``python train.py --help`` says everything else.
 """

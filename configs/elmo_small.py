@@ -1,8 +1,9 @@
 """The published "small" ELMo (13.6 M parameters): 1024/128, two layers, one highway layer.
 
-    python train.py --config configs/elmo_small.py --config.data.train='1b/training/*' --config.data.heldout='1b/heldout/*'
+    python train.py --config elmo_small --config.data.train='1b/training/*' --config.data.heldout='1b/heldout/*'
 
-Sizes and hyperparameters as published (Peters et al. 2018): Adagrad 0.2, clipping at norm 10, dropout 0.1, windows of 20, ten epochs.
+Sizes and hyperparameters as published (Peters et al. 2018): Adagrad 0.2, clipping at norm 10, dropout 0.1, windows of
+20, ten epochs.
 """
 
 from elmo_jax.config import LSTM, CharCNN, Config, Data, Model, Train

@@ -2,8 +2,9 @@
 
     python train.py --config configs/text.py --config.data.train='my/train-*.txt' --config.data.heldout='my/valid.txt'
 
-The size is that of the published small model, which one GPU trains comfortably; change it with --config.model.lstm.dim and
---config.model.lstm.projection_dim. The vocabulary is built from the training text: words that occur at least twice.
+The size is that of the published small model, which one GPU trains comfortably; change it with
+--config.model.lstm.dim and --config.model.lstm.projection_dim. The vocabulary is built from the training text: words
+that occur at least twice.
 """
 
 from elmo_jax.config import LSTM, CharCNN, Config, Data, Model, Train

@@ -142,6 +142,7 @@ class Checkpoints:
             return
         if not os.access(self.directory, os.W_OK):
             raise self._failure(step, "the directory is not writable")
+        self._perplexity.pop(step, None)
         if perplexity is not None and math.isfinite(perplexity):
             self._perplexity[step] = perplexity
         trees = {"params": prepared(params), "state": prepared(state)}
@@ -174,7 +175,7 @@ class Checkpoints:
         """
         likes = {"params": targets(params_like), "state": targets(state_like)}
         reasons = []
-        for step in self._steps():
+        for step in saved_steps(self.directory):
             try:
                 document = read_meta(self.directory, step)
                 require_same(document["leaves"], likes, f"checkpoint {step} in {self.directory}")
@@ -184,6 +185,7 @@ class Checkpoints:
                 reasons.append(f"{step} ({damage})")
                 _log.warning("checkpoint %d in %s is damaged: %s; trying the one before", step, self.directory, damage)
                 continue
+            self._damaged.discard(step)
             params, state = (
                 jax.tree.unflatten(jax.tree.structure(like), [leaves[path] for path in leaves_by_path(like)])
                 for like, leaves in ((params_like, found["params"]), (state_like, found["state"]))

@@ -22,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         overrides = _overrides(rest)
         if overrides and options.command != "train":
-            raise UserError(f"--config.{overrides[0][0]} belongs to elmo train; elmo {options.command} does not take it")
+            raise UserError(
+                f"--config.{overrides[0][0]} belongs to elmo train; elmo {options.command} does not take it"
+            )
         options.overrides = overrides
         status = options.run(options)
     except UserError as error:
@@ -91,8 +93,12 @@ Any field of the configuration is set by its path. The same command again goes o
 """
         + EXIT_STATUS,
     )
-    command.add_argument("--config", required=True, metavar="FILE", help="an experiment: a file, or the name of a shipped one")
-    command.add_argument("--show-config", action="store_true", help="print the configuration as JSON and do nothing else")
+    command.add_argument(
+        "--config", required=True, metavar="FILE", help="an experiment: a file, or the name of a shipped one"
+    )
+    command.add_argument(
+        "--show-config", action="store_true", help="print the configuration as JSON and do nothing else"
+    )
     command.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, for a run on several hosts")
     command.add_argument("--num-processes", type=int, metavar="N", help="processes of the run")
     command.add_argument("--process-id", type=int, metavar="I", help="number of this process, from 0")
@@ -104,15 +110,19 @@ def _add_vocab(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "vocab",
         "Build a vocabulary from text shards.",
         """\
-Writes one word a line: <S>, </S>, <UNK>, then by falling count; the counts, which the adaptive softmax needs, go beside it
-(vocab.txt -> vocab.counts.txt).
+Writes one word a line: <S>, </S>, <UNK>, then by falling count; the counts, which the adaptive softmax needs, go
+beside it (vocab.txt -> vocab.counts.txt).
 
   elmo vocab --text 'corpus/*.txt.gz' --output vocab.txt --min-count 3 --max-size 800000""",
     )
     command.add_argument("--text", required=True, metavar="GLOB", help="shards; several globs separated by commas")
-    command.add_argument("--output", required=True, metavar="FILE", help="where to write; must not exist (but see --force)")
+    command.add_argument(
+        "--output", required=True, metavar="FILE", help="where to write; must not exist (but see --force)"
+    )
     command.add_argument("--min-count", type=int, default=1, metavar="N", help="leave out words that occur less often")
-    command.add_argument("--max-size", type=int, default=800_000, metavar="N", help="words at most, with the three specials")
+    command.add_argument(
+        "--max-size", type=int, default=800_000, metavar="N", help="words at most, with the three specials"
+    )
     command.add_argument("--force", action="store_true", help="replace an existing file")
 
 
@@ -122,14 +132,17 @@ def _add_encode(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "encode",
         "Encode text ahead of training.",
         """\
-Training does this by itself when the encoded corpus is missing. It is found again by paths, sizes and modification times of the shards.
+Training does this by itself when the encoded corpus is missing. It is found again by paths, sizes and modification
+times of the shards.
 
   elmo encode --text 'corpus/*.txt' --output encoded
   elmo train ... --config.data.train='corpus/*.txt' --config.data.cache_dir=encoded""",
     )
     command.add_argument("--text", required=True, metavar="GLOB", help="shards; several globs separated by commas")
     command.add_argument("--output", required=True, metavar="DIR", help="the directory of encoded corpora")
-    command.add_argument("--heldout", action="store_true", help="the text is config.data.heldout, not config.data.train")
+    command.add_argument(
+        "--heldout", action="store_true", help="the text is config.data.heldout, not config.data.train"
+    )
 
 
 def _add_eval(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -138,8 +151,8 @@ def _add_eval(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "eval",
         "Perplexity of a run's best weights on text.",
         """\
-Forward, backward and their geometric mean, under the full normalised distribution, every token and one boundary a sentence
-counted; words out of the vocabulary are scored as <UNK>.
+Forward, backward and their geometric mean, under the full normalised distribution, every token and one boundary a
+sentence counted; words out of the vocabulary are scored as <UNK>.
 
   elmo eval runs/quickstart --text valid.txt                  carried state over 32 streams, as in training
   elmo eval runs/quickstart --text valid.txt --stateless      every sentence by itself
@@ -160,7 +173,8 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "export",
         "Write a run's weights as bilm-tf files.",
         """\
-weights.hdf5, options.json and vocab.txt, and softmax_weights.hdf5 where there is such a layout. Training does this when it is complete.
+weights.hdf5, options.json and vocab.txt, and softmax_weights.hdf5 where there is such a layout. Training does this
+when it is complete.
 
   elmo export runs/quickstart exported""",
     )
@@ -175,7 +189,9 @@ def _overrides(rest: Sequence[str]) -> list[tuple[str, str]]:
     while words:
         word = words.pop(0)
         if not word.startswith("--config."):
-            raise UserError(f"unknown argument {word!r}; see --help (fields of the configuration are --config.NAME=VALUE)")
+            raise UserError(
+                f"unknown argument {word!r}; see --help (fields of the configuration are --config.NAME=VALUE)"
+            )
         path, equals, value = word.removeprefix("--config.").partition("=")
         if not equals:
             if not words:

@@ -67,7 +67,9 @@ def evaluate(options: argparse.Namespace) -> int:
     """Perplexity of a run's weights on text."""
     streams = 0 if options.stateless else options.streams
     if streams < 0 or (streams == 0 and not options.stateless):
-        raise UserError(f"--streams is {streams}: it must be at least 1; --stateless resets the state at every sentence")
+        raise UserError(
+            f"--streams is {streams}: it must be at least 1; --stateless resets the state at every sentence"
+        )
     run = RunDirectory(Path(options.run))
     config, vocabulary, step, params = _load(run, options.step)
     clusters = Clusters(len(vocabulary), config.model.softmax.cutoffs)

@@ -1,7 +1,7 @@
 """The typed configuration of a run: nested frozen dataclasses, checked, and kept as JSON in the run directory.
 
-Field names follow bilm-tf's ``options.json`` where the idea is the same. An experiment is one file in ``configs/`` with a
-``get_config()`` function; a value is changed from the command line by its path::
+Field names follow bilm-tf's ``options.json`` where the idea is the same. An experiment is one file in ``configs/`` with
+a ``get_config()`` function; a value is changed from the command line by its path::
 
     python train.py --config configs/elmo_small.py --config.model.lstm.dim=2048 --config.train.batch_size=256
 """

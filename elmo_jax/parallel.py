@@ -1,8 +1,8 @@
 """Devices: the data-parallel wrapping of a step, and arrays going to and from the devices.
 
-A step is a pure function of one device's share. It knows only the name of the axis, ``"data"``, over which it may sum. ``shard_map`` and
-``pmap`` are two spellings of the same data parallelism. Between steps, everything that is saved has one *global* layout, whatever the
-devices: parameters whole, carries with all rows in order.
+A step is a pure function of one device's share. It knows only the name of the axis, ``"data"``, over which it may
+sum. ``shard_map`` and ``pmap`` are two spellings of the same data parallelism. Between steps, everything that is
+saved has one *global* layout, whatever the devices: parameters whole, carries with all rows in order.
 """
 
 from collections.abc import Callable, Sequence
@@ -90,10 +90,8 @@ class DataParallel:
         donated = (0,) if donate else ()
         if self.mode == "pmap":
             return jax.pmap(step, AXIS, devices=self.devices, donate_argnums=donated)
-        # check_vma=True would sum gradients once more than written here (their "unvarying" inputs are transposed to a psum).
-        mapped = jax.shard_map(
-            step, mesh=self.mesh, in_specs=(specs, BY_ROWS), out_specs=outputs, check_vma=False
-        )
+        # With check_vma=True the transpose of a replicated input is a psum: gradients would be summed twice.
+        mapped = jax.shard_map(step, mesh=self.mesh, in_specs=(specs, BY_ROWS), out_specs=outputs, check_vma=False)
         return jax.jit(mapped, donate_argnums=donated)
 
     def place_batch(self, batch: Tree) -> Tree:
@@ -111,7 +109,7 @@ class DataParallel:
         return np.concatenate([np.asarray(shard.data) for shard in _by_row(x)])
 
     def place_state(self, state: Tree, specs: Tree) -> Tree:
-        """A state in the global layout as the wrapped step takes it. Its buffers may be shared with the result, and so donated."""
+        """A state in the global layout as the wrapped step takes it; the two may share buffers."""
         if self.mode != "pmap":
             return state
         return jax.tree.map(lambda spec, part: jax.tree.map(self._to_pmap(spec), part), specs, state)

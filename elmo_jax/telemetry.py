@@ -5,6 +5,7 @@ import json
 import math
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,9 @@ from tqdm import tqdm
 from elmo_jax.errors import UserError
 
 Value = float | int | str
+
+# Characters of the widest column of the parameter table.
+SHAPES_WIDTH = 72
 
 
 class MetricsWriter:
@@ -212,13 +216,22 @@ class Progress:
         print(time.strftime("%H:%M:%S"), ", ".join(parts), file=self._stream, flush=True)
 
 
+def message(text: str) -> None:
+    """Print text on standard output, above the progress bar if there is one."""
+    tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()
+
+
 def parameter_table(params: Mapping[str, Any]) -> str:
     """A table of the parameters by part: shapes and counts, and the total.
 
     Args:
         params: nested dictionaries of anything with a ``shape``.
     """
-    rows = [(name, shapes, f"{count:,}") for name, shapes, count in (*_parts(params, ""), ("total", "", _size(params)))]
+    rows = []
+    for name, shapes, count in (*_parts(params, ""), ("total", "", _size(params))):
+        first, *more = textwrap.wrap(shapes, SHAPES_WIDTH, break_on_hyphens=False) or [""]
+        rows += [(name, first, f"{count:,}"), *(("", line, "") for line in more)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [f"{name:{widths[0]}}  {shapes:{widths[1]}}  {count:>{widths[2]}}" for name, shapes, count in rows]
     return "\n".join([*lines[:-1], "-" * len(lines[-1]), lines[-1]])

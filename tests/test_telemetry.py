@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from elmo_jax.errors import UserError
-from elmo_jax.telemetry import Clock, MetricsWriter, Progress, parameter_table, summary_table
+from elmo_jax.telemetry import Clock, MetricsWriter, Progress, message, parameter_table, summary_table
 
 
 def lines(path):
@@ -172,3 +172,8 @@ def test_tables():
     )
     assert summary_table({"run": "runs/a", "steps": "10"}) == "run    runs/a\nsteps  10"
     assert summary_table({}) == ""
+
+
+def test_a_message_goes_to_standard_output(capsys):
+    message("hello")
+    assert capsys.readouterr().out == "hello\n"

@@ -1,4 +1,4 @@
-"""The bidirectional language model: token encoder, two stacks of LSTM layers, one output distribution (ELMO_SPEC 2.5)."""
+"""The bidirectional language model: token encoder, two stacks of LSTM layers, one softmax (ELMO_SPEC 2.5)."""
 
 from typing import Any
 
@@ -76,8 +76,8 @@ class BiLM(nn.Module):
             dropout_keys_B: one random key a row; None switches dropout off.
 
         Returns:
-            ``n_layers + 1`` arrays ``[D, T, B, P]``, the token encodings first, and the state after the window. With dropout the
-            last one is what the softmax should see.
+            ``n_layers + 1`` arrays ``[D, T, B, P]``, the token encodings first, and the state after the window. With
+            dropout the last one is what the softmax should see.
         """
         x_DTBP = self.encoder(chars_UC, n_types)[index_DTB]
         layers, states = [x_DTBP], []
@@ -94,7 +94,7 @@ class BiLM(nn.Module):
         return layers, jax.tree.map(lambda *s: jnp.stack(s, axis=1), *states)
 
     def nll(self, top_DTBP: jax.Array, targets_DTB: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Training loss of every prediction, float32 ``[D, T, B]`` in nats. ``key`` draws the sampled softmax's words."""
+        """Training loss of every prediction, float32 ``[D, T, B]`` in nats; ``key`` draws a sampled softmax's words."""
         return self._softmax_loss(self.softmax.loss, top_DTBP, targets_DTB, key)
 
     def log_prob(self, top_DTBP: jax.Array, targets_DTB: jax.Array) -> jax.Array:
@@ -110,7 +110,9 @@ class BiLM(nn.Module):
         layers, _ = self(*inputs)
         return self.log_prob(layers[-1], jnp.zeros(layers[-1].shape[:-1], jnp.int32))
 
-    def _softmax_loss(self, method: Any, top_DTBP: jax.Array, targets_DTB: jax.Array, *key: jax.Array | None) -> jax.Array:
+    def _softmax_loss(
+        self, method: Any, top_DTBP: jax.Array, targets_DTB: jax.Array, *key: jax.Array | None
+    ) -> jax.Array:
         d, t, b, p = top_DTBP.shape
         flat_DNP = top_DTBP.reshape(d, t * b, p).astype(self.dtype)
         return method(flat_DNP, targets_DTB.reshape(d, t * b), *key).reshape(d, t, b)

@@ -10,7 +10,7 @@ from elmo_jax.config import CharCNN
 from elmo_jax.model.compact import compact
 from elmo_jax.model.initializers import Shapes, normal, symmetric_uniform, zeros
 
-# 256 byte values and five marks: begin / end of sentence, begin / end of word, padding inside the token (ELMO_SPEC 2.1).
+# 256 bytes and five marks: begin / end of sentence, begin / end of word, padding inside the token (ELMO_SPEC 2.1).
 N_CHARACTERS = 261
 
 # Types encoded at a time.

@@ -21,7 +21,7 @@ MIN_TAIL_DIM = 16
 
 @dataclass(frozen=True)
 class Clusters:
-    """Words ``0 .. cutoffs[0]`` are the head, ``cutoffs[k] .. cutoffs[k + 1]`` the k-th tail; no cutoffs means a full softmax.
+    """Words ``0 .. cutoffs[0]`` are the head, ``cutoffs[k] .. cutoffs[k + 1]`` the k-th tail. No cutoffs: all is head.
 
     Attributes:
         n_words: size of the vocabulary, which is sorted by descending count.
@@ -50,9 +50,9 @@ def tail_dim(width: int, factor: float, tail: int) -> int:
 def choose_cutoffs(counts: np.ndarray, width: int, factor: float) -> tuple[int, ...]:
     """Ends of clusters that make the expected multiply-adds of a prediction smallest.
 
-    A prediction costs the head, ``width * (head + tails)``, and with the probability that its word is in tail k also that
-    tail's projection and words, ``dim_k * (width + words_k)``. All sets of up to three ends among about fifty candidates are compared, of
-    which the first leaves at least four fifths of the text to the head.
+    A prediction costs the head, ``width * (head + tails)``, and with the probability that its word is in tail k also
+    that tail's projection and words, ``dim_k * (width + words_k)``. All sets of up to three ends among about fifty
+    candidates are compared, of which the first leaves at least four fifths of the text to the head.
 
     Args:
         counts: int ``[words]``, in vocabulary order.

@@ -1,8 +1,9 @@
 """Work that follows the data while shapes stay static: a function applied to the first ``n`` rows of a padded array.
 
 Used twice: the distinct types of a batch go through the character encoder, and the targets of a rare cluster through
-its part of the adaptive softmax. Rows are taken a chunk at a time, as many chunks as ``n`` needs, and the backward pass computes
-each chunk anew, so memory holds the intermediates of one chunk only. Nothing is dropped and nothing capped.
+its part of the adaptive softmax. Rows are taken a chunk at a time, as many chunks as ``n`` needs, and the backward
+pass computes each chunk anew, so memory holds the intermediates of one chunk only. Nothing is dropped and nothing
+capped.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,9 @@ Tree = Any
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 4))
-def compact(function: Callable[[Tree, Tree], jax.Array], params: Tree, rows: Tree, n: jax.Array, chunk: int) -> jax.Array:
+def compact(
+    function: Callable[[Tree, Tree], jax.Array], params: Tree, rows: Tree, n: jax.Array, chunk: int
+) -> jax.Array:
     """``function(params, rows)`` for the first ``n`` rows, zeros for the rest.
 
     Args:
@@ -38,7 +41,9 @@ def compact(function: Callable[[Tree, Tree], jax.Array], params: Tree, rows: Tre
     return _forward(function, params, rows, n, chunk)
 
 
-def _forward(function: Callable[[Tree, Tree], jax.Array], params: Tree, rows: Tree, n: jax.Array, chunk: int) -> jax.Array:
+def _forward(
+    function: Callable[[Tree, Tree], jax.Array], params: Tree, rows: Tree, n: jax.Array, chunk: int
+) -> jax.Array:
     size = _size(rows)
     chunk = min(chunk, size)
     shape = jax.eval_shape(lambda p, r: function(p, _take(r, 0, chunk)), params, rows)

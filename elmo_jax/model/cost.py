@@ -22,7 +22,7 @@ def lstm_macs(config: Model) -> int:
 
 
 def softmax_macs(config: Model, clusters: Clusters, counts: np.ndarray | None) -> int:
-    """Expected multiply-adds of the training loss of one position in both directions; ``counts`` weigh the adaptive clusters."""
+    """Expected multiply-adds of the training loss of one position in both directions; ``counts`` weigh the tails."""
     softmax, p = config.softmax, config.lstm.projection_dim
     if softmax.kind == "sampled":
         return 2 * p * min(softmax.n_negative_samples_batch, clusters.n_words)

@@ -1,6 +1,7 @@
 """Cross entropy of a linear output layer, without ever holding all its logits."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,9 @@ def linear_cross_entropy(
 ) -> jax.Array:
     """``-log softmax(hidden @ kernel.T + bias)[target]`` for every position.
 
-    The vocabulary is worked off in blocks, with a running log-sum-exp forward and recomputed probabilities backward (the online
-    softmax of Milakov and Gimelshein 2018). Products take the dtype of ``hidden_NP``; sums and results are float32.
+    The vocabulary is worked off in blocks, with a running log-sum-exp forward and recomputed probabilities backward
+    (the online softmax of Milakov and Gimelshein 2018). Products take the dtype of ``hidden_NP``; sums and results
+    are float32.
 
     Args:
         hidden_NP: float ``[positions, width]``.
@@ -59,7 +61,7 @@ def _forward(
     return log_total - chosen, (hidden, kernel, bias, target, log_total)
 
 
-def _backward(block: int, saved: tuple[jax.Array, ...], cotangent_N: jax.Array) -> tuple[jax.Array, ...]:
+def _backward(block: int, saved: tuple[jax.Array, ...], cotangent_N: jax.Array) -> tuple[Any, ...]:
     hidden, kernel, bias, target, log_total = saved
 
     def body(i: jax.Array, sums: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
@@ -90,8 +92,10 @@ def _n_blocks(kernel: jax.Array, block: int) -> int:
 def _block_logits(
     hidden: jax.Array, kernel: jax.Array, bias: jax.Array, i: jax.Array, block: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Logits of block ``i``, the word it starts at, and its kernel rows. The last block starts early enough to fit: words before
-    ``i * block``, which the block before has had, are -inf."""
+    """Logits of block ``i``, the word it starts at, and its kernel rows.
+
+    The last block starts early enough to fit: words before ``i * block``, which an earlier one has had, are -inf.
+    """
     start = jnp.minimum(i * block, kernel.shape[0] - block)
     rows = jax.lax.dynamic_slice_in_dim(kernel, start, block, 0).astype(hidden.dtype)
     logits = _product(hidden, rows.T) + jax.lax.dynamic_slice_in_dim(bias, start, block, 0)

@@ -1,7 +1,7 @@
-"""Output distributions over the vocabulary: adaptive (Grave et al. 2017), full, and sampled (Jean et al. 2015, as in bilm-tf).
+"""Output distributions over the vocabulary: adaptive (Grave et al. 2017), full, and sampled (as in bilm-tf).
 
-All three have a training loss, exact log-probabilities of given words and the whole exact distribution. One output layer serves
-both directions. Sums and results are float32.
+All three have a training loss, exact log-probabilities of given words and the whole exact distribution. One output
+layer serves both directions. Sums and results are float32.
 """
 
 import math
@@ -56,10 +56,10 @@ class FullSoftmax(nn.Module):
 class SampledSoftmax(FullSoftmax):
     """A full softmax trained on the target and a few words drawn per direction and step.
 
-    Words are drawn without replacement from the log-uniform law ``P(k) = log((k + 2) / (k + 1)) / log(V + 1)``, which suits a vocabulary
-    sorted by count, by Gumbel top-k. True and drawn logits are lowered by the logarithm of the probability that a word is
-    drawn, ``1 - (1 - P)^tries`` with ``tries`` such that these sum to the number drawn (TensorFlow's expected count); 0 when every
-    word is drawn. A drawn word that is the target is left out.
+    Words are drawn without replacement from the log-uniform law ``P(k) = log((k + 2) / (k + 1)) / log(V + 1)``, which
+    suits a vocabulary sorted by count, by Gumbel top-k. True and drawn logits are lowered by the logarithm of the
+    probability that a word is drawn, ``1 - (1 - P)^tries`` with ``tries`` such that these sum to the number drawn
+    (TensorFlow's expected count); 0 when every word is drawn. A drawn word that is the target is left out.
 
     Attributes:
         n_samples: words drawn; at most V are.
@@ -123,7 +123,7 @@ class AdaptiveSoftmax(nn.Module):
         n = len(target_N)
         for k, (start, _) in enumerate(self.clusters.tails):
             # The rows of this cluster first; only as many chunks as they fill are computed.
-            mine_N = cluster_N == k + 1
+            mine_N: Any = cluster_N == k + 1
             order_N = jnp.nonzero(mine_N, size=n, fill_value=0)[0]
             rows = {"hidden": hidden_NP[order_N], "target": jnp.maximum(target_N[order_N] - start, 0)}
             tail_N = compact(_tail_loss, self.tails[k], rows, mine_N.sum(dtype=jnp.int32), max(MIN_CHUNK, n // 8))
@@ -158,7 +158,7 @@ def make_softmax(config: configuration.Softmax, clusters: Clusters, width: int, 
 
 
 def log_inclusion(law_V: jax.Array, n_samples: int) -> jax.Array | float:
-    """Logarithm of the probability that each word is among ``n_samples`` drawn by the log-uniform law, ``[V]``, or 0 for all."""
+    """Log-probability that each word is among ``n_samples`` drawn by the log-uniform law, ``[V]``; 0 when all are."""
     n_words = len(law_V)
     if n_samples == n_words:
         return 0.0

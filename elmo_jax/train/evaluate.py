@@ -57,6 +57,11 @@ class Perplexity:
         return math.exp((self.nll_forward + self.nll_backward) / (2 * self.count))
 
     @property
+    def oov_rate(self) -> float:
+        """Share of words that are not in the vocabulary."""
+        return self.oov / max(1, self.words)
+
+    @property
     def kind(self) -> str:
         """How the LSTM state was treated, for people."""
         return f"carried over {self.streams} streams" if self.streams else "stateless"
@@ -72,7 +77,7 @@ class Perplexity:
             "predictions": self.count,
             "words": self.words,
             "oov": self.oov,
-            "oov_rate": self.oov / max(1, self.words),
+            "oov_rate": self.oov_rate,
         }
 
 
@@ -92,9 +97,7 @@ class Evaluator:
         self._config, self._vocabulary = config, vocabulary
         # Evaluation has one spelling of data parallelism, whatever training uses.
         self._devices = DataParallel("shard_map", devices.devices)
-        self._step = self._devices.wrap(
-            make_eval_step(model), EVAL_SPECS, outputs=(BY_ROWS, REPLICATED), donate=False
-        )
+        self._step = self._devices.wrap(make_eval_step(model), EVAL_SPECS, outputs=(BY_ROWS, REPLICATED), donate=False)
 
     def __call__(self, params: Any, corpus: Corpus, *, streams: int, progress: bool = False) -> Perplexity:
         """Score all of a corpus.
@@ -102,8 +105,9 @@ class Evaluator:
         Args:
             params: global parameter tree.
             corpus: text.
-            streams: rows of a carried evaluation: each reads every ``streams``-th sentence with its LSTM state flowing on. 0 is
-                stateless: the state is reset at every sentence, and the result depends on no batch size.
+            streams: rows of a carried evaluation: each reads every ``streams``-th sentence with its LSTM state
+                flowing on. 0 is stateless: the state is reset at every sentence, and the result depends on no batch
+                size.
             progress: show a bar.
 
         Returns:
@@ -126,7 +130,9 @@ class Evaluator:
         unknown = np.asarray(word_ids == self._vocabulary.unk_id)
         words = np.asarray(corpus.type_counts)
         oov = int(words[2:][unknown[2:]].sum())
-        return Perplexity(sums["nll_forward"], sums["nll_backward"], round(sums["count"]), oov, corpus.n_tokens, streams)
+        return Perplexity(
+            sums["nll_forward"], sums["nll_backward"], round(sums["count"]), oov, corpus.n_tokens, streams
+        )
 
     def _sum(self, params: Any, n_rows: int, batches: Any, corpus: Corpus, progress: bool) -> dict[str, float]:
         sharding = self._devices.sharding(BY_ROWS)
@@ -135,7 +141,9 @@ class Evaluator:
         bar = Progress(corpus.n_predictions, 0, "tokens") if progress else None
         for batch, _ in batches:
             carry, sums = self._step(EvalState(params, carry), self._devices.place_batch(batch))
-            totals = {name: total + value for (name, total), value in zip(totals.items(), self._floats(sums), strict=True)}
+            totals = {
+                name: total + value for (name, total), value in zip(totals.items(), self._floats(sums), strict=True)
+            }
             if bar:
                 bar.update(round(totals["count"]), {})
         if bar:

@@ -90,7 +90,8 @@ def _choose(config: Config, vocabulary: Vocabulary) -> Config:
     if softmax.cutoffs:
         if softmax.cutoffs[-1] >= n_words:
             raise UserError(
-                f"config.model.softmax.cutoffs is {softmax.cutoffs}: every cutoff must be below the vocabulary's {n_words} words"
+                f"config.model.softmax.cutoffs is {softmax.cutoffs}: each must be below the {n_words} words of the "
+                "vocabulary; lower them, or leave them empty to have them chosen"
             )
         return config
     if config.init_from and not config.data.vocabulary:

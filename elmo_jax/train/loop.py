@@ -11,7 +11,7 @@ from elmo_jax.telemetry import Clock
 
 State = TypeVar("State")
 
-# Steps dispatched but not yet known to be done. One runs, one waits: the device never idles, and a failure is seen soon.
+# Steps dispatched but not yet known to be done: one runs, one waits, and the device never idles.
 IN_FLIGHT = 2
 
 
@@ -20,7 +20,8 @@ class Hooks(Generic[State]):
     """What a task does besides stepping.
 
     Attributes:
-        report: called with (step, metrics) for every step, in order, a little after it ran. Metrics are ready device arrays.
+        report: called with (step, metrics) for every step, in order, a little after it ran. Metrics are ready device
+            arrays.
         evaluate: called with (step, state); returns the number by which the best checkpoint is chosen, or None.
         save: called with (step, state, position, that number or None).
         evaluate_every: steps between evaluations; the last step is always evaluated.

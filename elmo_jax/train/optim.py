@@ -6,7 +6,10 @@ from elmo_jax.config import Optimizer
 
 
 def schedule(config: Optimizer, n_steps: int) -> optax.Schedule:
-    """Learning rate by step: linear warm-up from zero, then constant, or cosine down to ``final_fraction`` of the peak at ``n_steps``."""
+    """Learning rate by step: linear warm-up, then constant or cosine.
+
+    The cosine ends at ``final_fraction`` of the peak, at step ``n_steps``.
+    """
     peak, warm = config.learning_rate, config.warmup_steps
     if config.schedule == "cosine":
         after = optax.cosine_decay_schedule(peak, max(1, n_steps - warm), config.final_fraction)
@@ -19,8 +22,10 @@ def schedule(config: Optimizer, n_steps: int) -> optax.Schedule:
 
 
 def make_optimizer(config: Optimizer, n_steps: int) -> optax.GradientTransformation:
-    """Clipping by global norm, then Adagrad as bilm-tf has it (Duchi et al. 2011: ``w -= rate * g / sqrt(acc)`` with no epsilon;
-    ELMO_SPEC 2.12) or AdamW (Loshchilov and Hutter 2019; matrices decay, biases do not).
+    """Clipping by global norm, then Adagrad or AdamW.
+
+    Adagrad is as bilm-tf has it (Duchi et al. 2011: ``w -= rate * g / sqrt(acc)`` with no epsilon; ELMO_SPEC 2.12).
+    With AdamW (Loshchilov and Hutter 2019) matrices decay and biases do not.
 
     Args:
         config: the optimiser's fields.

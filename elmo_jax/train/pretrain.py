@@ -8,12 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from elmo_jax import checkpoint, telemetry
 from elmo_jax.config import Config
 from elmo_jax.data.batches import Batches, prefetch
-from elmo_jax.data.corpus import Corpus
 from elmo_jax.data.streams import Rows
 from elmo_jax.errors import UserError
 from elmo_jax.interop import bilm_tf
@@ -37,8 +35,8 @@ def pretrain(config: Config) -> int:
     ``config.init_from``, the random initialisation.
 
     Returns:
-        The exit status: 0 when training is complete, 143 or 130 when SIGTERM or Ctrl-C ended it (its state is saved and the
-        same command goes on).
+        The exit status: 0 when training is complete, 143 or 130 when SIGTERM or Ctrl-C ended it (its state is saved
+        and the same command goes on).
 
     Raises:
         UserError: for everything a user can mend.
@@ -227,9 +225,9 @@ class _Pretraining:
         for name, now in (("corpus", self.inputs.corpus.fingerprint), ("vocabulary", self.inputs.vocabulary.digest())):
             if meta[name] != now:
                 raise UserError(
-                    f"the {name} of {self.run_directory.path} has changed since step {restored.step} (fingerprint {meta[name]}, "
-                    f"now {now}): a run goes on with the same {name}; restore it, or start a new run with "
-                    f"--config.run_dir=... --config.init_from={self.run_directory.path}"
+                    f"the {name} of {self.run_directory.path} has changed since step {restored.step} "
+                    f"({meta[name]}, now {now}): a run goes on with the same {name}; restore it, or start a new run "
+                    f"with --config.run_dir=... --config.init_from={self.run_directory.path}"
                 )
         position = self.devices.local_rows(restored.state.pop("position"))
         state = TrainState(params=restored.params, **restored.state)
@@ -240,13 +238,13 @@ class _Pretraining:
         for path, theirs, ours in differences(other.config().model, self.config.model):
             if path not in ("dropout", "compute_dtype", "softmax.n_negative_samples_batch"):
                 raise UserError(
-                    f"config.init_from {source} has model.{path} = {theirs!r}, but this run has {ours!r}; weights fit only "
-                    f"the same architecture: use --config.model.{path}={theirs!r}"
+                    f"config.init_from {source} has model.{path} = {theirs!r}, but this run has {ours!r}; weights fit "
+                    f"only the same architecture: use --config.model.{path}={theirs!r}"
                 )
         if other.vocabulary().digest() != self.inputs.vocabulary.digest():
             raise UserError(
-                f"config.init_from {source} has another vocabulary than this run; leave config.data.vocabulary empty to use "
-                f"its own ({other.vocabulary_file})"
+                f"config.init_from {source} has another vocabulary than this run; leave config.data.vocabulary empty "
+                f"to use its own ({other.vocabulary_file})"
             )
         step, params, _ = checkpoint.restore_params(other.checkpoints)
         return params, f"weights of {source} at step {step}"
@@ -261,8 +259,10 @@ class _Pretraining:
         results = []
         if self.inputs.heldout is not None:
             with self.clock.measure("evaluation"):
-                for streams in dict.fromkeys((self.config.evaluation.streams, 0)):
-                    results.append(self.evaluator(params, self.inputs.heldout, streams=streams, progress=True))
+                results = [
+                    self.evaluator(params, self.inputs.heldout, streams=streams, progress=True)
+                    for streams in dict.fromkeys((self.config.evaluation.streams, 0))
+                ]
         with self.clock.measure("export"):
             notes = bilm_tf.export(self.run_directory.export, params, self.config, self.inputs.vocabulary)
         telemetry.message(summary.final(self.run_directory, self.until, step, results, notes, self.clock))

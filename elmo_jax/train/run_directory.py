@@ -1,10 +1,13 @@
-"""A run directory describes itself: every tool takes that one path.
+"""A run directory describes itself: every tool takes that one path. It holds::
 
     config.json     the configuration, with everything that was chosen by the program filled in
     vocab.txt       the vocabulary, its counts in vocab.counts.txt
     checkpoints/    the newest ones and the best one
     metrics.jsonl   one line per logging interval and per evaluation
     export/         weights for other programs, written when training is complete
+    summary.json    how the run ended
+
+Everything in it is written by the program.
 """
 
 import os

@@ -33,7 +33,8 @@ class TrainState(struct.PyTreeNode):
 
 
 # How a TrainState is spread over devices.
-STATE_SPECS = TrainState(step=REPLICATED, params=REPLICATED, opt_state=REPLICATED, carry=BY_ROWS)
+_SPECS: dict[str, Any] = {"step": REPLICATED, "params": REPLICATED, "opt_state": REPLICATED, "carry": BY_ROWS}
+STATE_SPECS = TrainState(**_SPECS)
 
 
 def make_train_step(
@@ -42,8 +43,8 @@ def make_train_step(
     """The step ``(state, batch) -> (state, metrics)`` for one device.
 
     The loss is the mean over both directions and all kept positions of all devices, in nats; the gradient is that of
-    ``loss_scale`` times it (bilm-tf multiplies by the window length). Dropout masks depend on (seed, step, global row) and
-    sampled words on (seed, step), nothing on devices.
+    ``loss_scale`` times it (bilm-tf multiplies by the window length). Dropout masks depend on (seed, step, global
+    row) and sampled words on (seed, step), nothing on devices.
 
     Args:
         model: the network.
@@ -53,14 +54,14 @@ def make_train_step(
         parts: gradient-accumulation parts a device works off one after the other.
 
     Returns:
-        A function for ``DataParallel.wrap``. Its metrics are sums over all devices: ``nll_forward``, ``nll_backward`` (nats), ``count``
-        (kept positions), and ``gradient_norm`` of the scaled gradient before clipping.
+        A function for ``DataParallel.wrap``. Its metrics are sums over all devices: ``nll_forward``, ``nll_backward``
+        (nats), ``count`` (kept positions), and ``gradient_norm`` of the scaled gradient before clipping.
     """
 
     def part_sums(params: Any, batch: Batch, carry: Carry, key: jax.Array) -> tuple[jax.Array, Any]:
         keys_B = jax.vmap(lambda row: jax.random.fold_in(key, row + 1))(batch.row)
         layers, carry = _run(model, params, batch, carry, keys_B)
-        nll_DTB = model.apply(
+        nll_DTB: Any = model.apply(
             {"params": params}, layers[-1], _time_major(batch.targets), jax.random.fold_in(key, 0), method="nll"
         )
         sums = _sums(nll_DTB, batch)
@@ -77,7 +78,9 @@ def make_train_step(
             return jax.tree.map(jnp.add, totals, (grads, sums)), new_carry
 
         cut = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), (batch, carry))
-        zeros = jax.tree.map(jnp.zeros_like, (params, dict.fromkeys(("nll_forward", "nll_backward", "count"), jnp.zeros(()))))
+        zeros = jax.tree.map(
+            jnp.zeros_like, (params, dict.fromkeys(("nll_forward", "nll_backward", "count"), jnp.zeros(())))
+        )
         (grads, sums), carry = jax.lax.scan(body, zeros, cut)
         return grads, (sums, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), carry))
 
@@ -90,7 +93,7 @@ def make_train_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         carry = jax.lax.stop_gradient(carry)
-        metrics = {**sums, "gradient_norm": optax.global_norm(grads)}
+        metrics = {**sums, "gradient_norm": optax.tree.norm(grads)}
         return TrainState(state.step + 1, params, opt_state, carry), metrics
 
     return step
@@ -103,7 +106,7 @@ class EvalState(struct.PyTreeNode):
     carry: Carry
 
 
-EVAL_SPECS = EvalState(params=REPLICATED, carry=BY_ROWS)
+EVAL_SPECS = EvalState(params=_SPECS["params"], carry=_SPECS["carry"])
 
 
 def make_eval_step(model: BiLM) -> Callable[[EvalState, Batch], tuple[Carry, Metrics]]:
@@ -115,14 +118,16 @@ def make_eval_step(model: BiLM) -> Callable[[EvalState, Batch], tuple[Carry, Met
     def step(state: EvalState, batch: Batch) -> tuple[Carry, Metrics]:
         layers, carry = _run(model, state.params, batch, state.carry, None)
         targets = _time_major(batch.targets)
-        log_prob_DTB = model.apply({"params": state.params}, layers[-1], targets, method="log_prob")
+        log_prob_DTB: Any = model.apply({"params": state.params}, layers[-1], targets, method="log_prob")
         return carry, jax.lax.psum(_sums(-log_prob_DTB, batch), AXIS)
 
     return step
 
 
-def _run(model: BiLM, params: Any, batch: Batch, carry: Carry, keys_B: jax.Array | None) -> tuple[list[jax.Array], Carry]:
-    return model.apply(
+def _run(
+    model: BiLM, params: Any, batch: Batch, carry: Carry, keys_B: jax.Array | None
+) -> tuple[list[jax.Array], Carry]:
+    outputs: Any = model.apply(
         {"params": params},
         batch.chars,
         batch.n_types[0],
@@ -132,9 +137,10 @@ def _run(model: BiLM, params: Any, batch: Batch, carry: Carry, keys_B: jax.Array
         carry,
         keys_B,
     )
+    return outputs
 
 
-def _time_major(x_BDT: jax.Array) -> jax.Array:
+def _time_major(x_BDT: Any) -> jax.Array:
     return x_BDT.transpose(1, 2, 0)
 
 

@@ -23,17 +23,18 @@ def startup(inputs: Inputs, devices: DataParallel, until: int, step: int, origin
     model, train = config.model, config.train
     per_step = train.batch_size * train.unroll_steps
     lstm = model.lstm
+    ends = ", ".join(f"{end:,}" for end in inputs.clusters.cutoffs)
     rows = {
         "run directory": config.run_dir,
         "model": f"{lstm.n_layers} x LSTM {lstm.dim}/{lstm.projection_dim}, {model.char_cnn.n_filters} filters, "
         f"{model.char_cnn.n_highway} highway, {compute_dtype(model).__name__} products",
         "softmax": f"{model.softmax.kind}, {inputs.clusters.n_words:,} words"
-        + (f", clusters end at {', '.join(f'{c:,}' for c in inputs.clusters.cutoffs)}" if inputs.clusters.cutoffs else ""),
+        + (f", clusters end at {ends}" if ends else ""),
         "devices": f"{len(devices.devices)} x {devices.devices[0].device_kind} ({devices.devices[0].platform}), "
-        f"{jax.process_count()} process{'es' if jax.process_count() > 1 else ''}, {devices.mode}, mesh {dict(devices.mesh.shape)}",
+        f"{jax.process_count()} process(es), {devices.mode}, mesh {dict(devices.mesh.shape)}",
         "training text": f"{corpus.n_tokens:,} tokens, {corpus.n_sentences:,} sentences, {corpus.n_types:,} types",
         "held-out text": f"{heldout.n_tokens:,} tokens" if heldout else "none: no evaluation (config.data.heldout)",
-        "batch": f"{train.batch_size} rows x {train.unroll_steps} tokens = {per_step:,} predictions a direction and step",
+        "batch": f"{train.batch_size} rows x {train.unroll_steps} tokens = {per_step:,} predictions a direction",
         "steps": f"{until:,} = {until * per_step / corpus.n_predictions:.2f} epochs; from step {step:,}",
         "optimiser": f"{config.optimizer.name}, learning rate {config.optimizer.learning_rate:g}, "
         f"{config.optimizer.schedule}, clipped at {config.optimizer.all_clip_norm_val:g}",
@@ -69,11 +70,11 @@ def final(
     for result in results:
         rows[f"perplexity, {result.kind}"] = (
             f"{result.average:.2f} (forward {result.forward:.2f}, backward {result.backward:.2f}) on "
-            f"{result.count:,} held-out predictions a direction, {100 * result.oov / max(1, result.words):.1f} % of words unknown"
+            f"{result.count:,} held-out predictions a direction, {100 * result.oov_rate:.1f} % of words unknown"
         )
     rows["exported weights"] = f"{run.export} ({', '.join(sorted(p.name for p in run.export.iterdir()))})"
     shares = sorted(clock.shares().items(), key=lambda item: -item[1])
-    rows["time"] = ", ".join(f"{name} {clock.seconds[name]:.1f} s ({100 * share:.0f} %)" for name, share in shares)
+    rows["time"] = f"{clock.total:.0f} s: " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares)
     notes_text = "".join(f"\n  note: {note}" for note in notes)
     return f"\n{summary_table(rows)}{notes_text}"
 

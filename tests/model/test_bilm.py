@@ -18,7 +18,9 @@ from tests.reference.numpy_bilm import NumpyBiLM, load_hdf5, random_weights
 from tests.shared import shared
 
 SMALL = Model(
-    char_cnn=CharCNN(embedding=CharEmbedding(4), filters=((1, 4), (2, 5), (4, 3)), max_characters_per_token=12, n_highway=2),
+    char_cnn=CharCNN(
+        embedding=CharEmbedding(4), filters=((1, 4), (2, 5), (4, 3)), max_characters_per_token=12, n_highway=2
+    ),
     # Tight clips, so that they bite on values that float32 holds to better than 1e-6.
     lstm=LSTM(dim=10, projection_dim=6, cell_clip=0.6, proj_clip=0.3),
     softmax=Softmax("full"),

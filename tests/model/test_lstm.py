@@ -13,7 +13,12 @@ CLIPS = {"cell_clip": 0.8, "proj_clip": 0.3}
 
 def parameters(c=C, p=P, seed=0):
     rng = np.random.default_rng(seed)
-    shapes = {"input_kernel": (D, p, 4 * c), "recurrent_kernel": (D, p, 4 * c), "bias": (D, 4 * c), "projection": (D, c, p)}
+    shapes = {
+        "input_kernel": (D, p, 4 * c),
+        "recurrent_kernel": (D, p, 4 * c),
+        "bias": (D, 4 * c),
+        "projection": (D, c, p),
+    }
     params = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     if p == c:
         del params["projection"]

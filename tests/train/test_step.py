@@ -1,0 +1,104 @@
+"""One step is the same on one device, on eight, under pmap, and in parts; with plain SGD, which hides no factor."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from elmo_jax.data.batches import Batches
+from elmo_jax.data.corpus import prepare
+from elmo_jax.data.streams import Rows
+from elmo_jax.data.text import text_source
+from elmo_jax.data.vocab import build_from_corpus
+from elmo_jax.model.bilm import BiLM, zero_carry
+from elmo_jax.model.clusters import Clusters
+from elmo_jax.parallel import REPLICATED, DataParallel
+from elmo_jax.train.step import STATE_SPECS, TrainState, make_train_step
+from tests.model.parameters import random_parameters
+from tests.train.small import MODEL, config
+
+ROWS, LENGTH, STEPS = 16, 5, 3
+WIDTH = MODEL.char_cnn.max_characters_per_token
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text")
+    corpus = prepare(text_source(config(folder).data.train), folder / "encoded", progress=False)
+    return corpus, build_from_corpus(corpus, 1, 1000)
+
+
+def trained(text, n_devices, *, mode="shard_map", parts=1, kind="adaptive", loss_scale=1.0):
+    """Parameters, carry and metrics after three steps of SGD with dropout."""
+    corpus, vocabulary = text
+    softmax = type(MODEL.softmax)(kind, cutoffs=(8, 20) if kind == "adaptive" else (), n_negative_samples_batch=12)
+    model_config = type(MODEL)(MODEL.char_cnn, MODEL.lstm, softmax, dropout=0.3)
+    model = BiLM(model_config, Clusters(len(vocabulary), softmax.cutoffs))
+    devices = DataParallel(mode, jax.devices()[:n_devices])
+    rows = Rows(corpus, n_rows=ROWS, rows=devices.rows(ROWS, parts), seed=5, epochs=None)
+    batches = Batches(rows, corpus, corpus.word_ids(vocabulary), n_devices * parts, WIDTH, LENGTH)
+    optimizer = optax.sgd(0.5)
+    mask = np.zeros((1, 1), bool)
+    inputs = (
+        np.zeros((1, WIDTH), np.uint16),
+        np.int32(1),
+        np.zeros((2, 1, 1), int),
+        mask,
+        mask,
+        zero_carry(model_config, 1),
+    )
+    params = random_parameters(model, *inputs, method="everything")["params"]
+    state = TrainState(jnp.int32(0), params, optimizer.init(params), zero_carry(model_config, ROWS))
+    state = jax.device_put(jax.tree.map(jnp.array, state), devices.shardings(state, STATE_SPECS))
+    step = make_train_step(model, optimizer, loss_scale=loss_scale, seed=7, parts=parts)
+    compiled = devices.wrap(step, STATE_SPECS, outputs=(STATE_SPECS, REPLICATED))
+    state = devices.place_state(state, STATE_SPECS)
+    metrics = []
+    for batch, _ in batches.stream(rows.start(), steps=STEPS):
+        state, sums = compiled(state, devices.place_batch(batch))
+        metrics.append(devices.scalars(sums))
+    final = devices.global_state(state, STATE_SPECS)
+    return jax.tree.map(np.asarray, (final.params, final.carry)), metrics
+
+
+def assert_same(got, wanted):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6, rtol=2e-5), got[0], wanted[0])
+    for ours, theirs in zip(got[1], wanted[1], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["adaptive", "sampled"])
+def test_one_device_and_eight_and_pmap_and_accumulation_take_the_same_steps(text, kind):
+    one = trained(text, 1, kind=kind)
+    assert_same(trained(text, 8, kind=kind), one)
+    assert_same(trained(text, 8, kind=kind, mode="pmap"), one)
+    assert_same(trained(text, 2, kind=kind, parts=4), one)
+
+
+def test_every_kept_position_counts_once_and_the_loss_is_in_nats(text):
+    _, metrics = trained(text, 2)
+    assert [m["count"] for m in metrics] == [ROWS * LENGTH] * STEPS
+    for m in metrics:
+        for direction in ("nll_forward", "nll_backward"):
+            assert 0.5 < m[direction] / m["count"] / np.log(33) < 5
+
+
+def test_the_gradient_is_that_of_the_scaled_loss(text):
+    scaled, plain = (trained(text, 1, loss_scale=scale)[1][0]["gradient_norm"] for scale in (20.0, 1.0))
+    assert scaled == pytest.approx(20 * plain, rel=1e-5)
+
+
+def test_dropout_changes_with_the_step_and_the_seed_only():
+    model = BiLM(MODEL, Clusters(10))
+    ones = jnp.ones((2, LENGTH, 2, 6))
+
+    def masks(seed, step, rows):
+        key = jax.random.fold_in(jax.random.key(seed), step)
+        keys = jax.vmap(lambda row: jax.random.fold_in(key, row + 1))(jnp.array(rows))
+        return np.asarray(model.bind({})._dropout(ones, keys, 0))
+
+    first = masks(0, 0, [3, 4])
+    np.testing.assert_array_equal(first[:, :, 1], masks(0, 0, [4, 9])[:, :, 0])
+    assert (first != masks(0, 1, [3, 4])).any()
+    assert (first != masks(1, 0, [3, 4])).any()
