@@ -4,6 +4,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from elmo_jax.errors import UserError
 
@@ -17,9 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; exits with its status."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("elmo_jax").setLevel(logging.INFO)
-    parser = make_parser()
-    options, rest = parser.parse_known_args(arguments)
     try:
+        options, rest = make_parser().parse_known_args(arguments)
         overrides = _overrides(rest)
         if overrides and options.command != "train":
             raise UserError(
@@ -39,11 +39,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(status)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, like every other mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The command line of ``elmo``."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="elmo",
-        description="Pretrain bidirectional character language models (ELMo) in JAX.",
+        description="""\
+Pretrain bidirectional character language models (ELMo) in JAX.
+
+  elmo train --config quickstart                           a first result in minutes, without a download
+  elmo eval runs/quickstart --text valid.txt               its perplexity on your text
+  elmo train --help                                        more examples, as for every command""",
         epilog=EXIT_STATUS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -57,7 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str, details: str
+    commands: "argparse._SubParsersAction[_Parser]", name: str, text: str, details: str
 ) -> argparse.ArgumentParser:
     command = commands.add_parser(
         name, help=text, description=f"{text}\n\n{details}", formatter_class=argparse.RawDescriptionHelpFormatter
@@ -76,7 +88,7 @@ def _later(name: str) -> Callable[[argparse.Namespace], int]:
     return run
 
 
-def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_train(commands: "argparse._SubParsersAction[_Parser]") -> None:
     command = _add(
         commands,
         "train",
@@ -104,7 +116,7 @@ Any field of the configuration is set by its path. The same command again goes o
     command.add_argument("--process-id", type=int, metavar="I", help="number of this process, from 0")
 
 
-def _add_vocab(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_vocab(commands: "argparse._SubParsersAction[_Parser]") -> None:
     command = _add(
         commands,
         "vocab",
@@ -126,7 +138,7 @@ beside it (vocab.txt -> vocab.counts.txt).
     command.add_argument("--force", action="store_true", help="replace an existing file")
 
 
-def _add_encode(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_encode(commands: "argparse._SubParsersAction[_Parser]") -> None:
     command = _add(
         commands,
         "encode",
@@ -145,7 +157,7 @@ times of the shards.
     )
 
 
-def _add_eval(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_eval(commands: "argparse._SubParsersAction[_Parser]") -> None:
     command = _add(
         commands,
         "eval",
@@ -167,7 +179,7 @@ sentence counted; words out of the vocabulary are scored as <UNK>.
     command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_export(commands: "argparse._SubParsersAction[_Parser]") -> None:
     command = _add(
         commands,
         "export",
@@ -194,7 +206,7 @@ def _overrides(rest: Sequence[str]) -> list[tuple[str, str]]:
             )
         path, equals, value = word.removeprefix("--config.").partition("=")
         if not equals:
-            if not words:
+            if not words or words[0].startswith("--"):
                 raise UserError(f"{word} needs a value: {word}=...")
             value = words.pop(0)
         found.append((path, value))
@@ -202,5 +214,5 @@ def _overrides(rest: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _fail(message: str) -> int:
-    sys.stderr.write(f"elmo: {message}\n")
+    sys.stderr.write(f"elmo: {' '.join(message.splitlines())}\n")
     return USER_ERROR

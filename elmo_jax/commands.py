@@ -31,12 +31,20 @@ def train(options: argparse.Namespace) -> int:
     if options.show_config:
         print(config_io.to_json(config), end="")
         return 0
+    if options.coordinator is None and (options.num_processes is not None or options.process_id is not None):
+        raise UserError("--num-processes and --process-id need --coordinator=HOST:PORT, the address of process 0")
     parallel.initialize(options.coordinator, options.num_processes, options.process_id)
     return pretrain(config)
 
 
 def build_vocabulary(options: argparse.Namespace) -> int:
     """Build a vocabulary from text shards."""
+    if options.min_count < 1:
+        raise UserError(f"--min-count is {options.min_count}: it must be at least 1, which keeps every word")
+    if options.max_size < 4:
+        raise UserError(
+            f"--max-size is {options.max_size}: it must leave room for <S>, </S>, <UNK> and a word: at least 4"
+        )
     output = Path(options.output)
     if output.exists() and not options.force:
         raise UserError(f"{output} exists; choose another --output, or give --force to replace it")
@@ -56,9 +64,9 @@ def encode(options: argparse.Namespace) -> int:
     """Encode text ahead of training."""
     corpus = prepare(text_source(options.text, "heldout" if options.heldout else "train"), Path(options.output))
     print(
-        f"{corpus.directory}: {corpus.n_tokens:,} tokens, {corpus.n_sentences:,} sentences, {corpus.n_documents:,} documents, "
-        f"{corpus.n_types:,} types; {corpus.n_empty_lines:,} empty lines skipped; the longest token has "
-        f"{corpus.longest_token_bytes:,} bytes"
+        f"{corpus.directory}: {corpus.n_tokens:,} tokens, {corpus.n_sentences:,} sentences, "
+        f"{corpus.n_documents:,} documents, {corpus.n_types:,} types; {corpus.n_empty_lines:,} empty lines skipped; "
+        f"the longest token has {corpus.longest_token_bytes:,} bytes"
     )
     return 0
 

@@ -6,7 +6,9 @@ a ``get_config()`` function; a value is changed from the command line by its pat
     python train.py --config configs/elmo_small.py --config.model.lstm.dim=2048 --config.train.batch_size=256
 """
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from elmo_jax.errors import UserError
@@ -178,6 +180,9 @@ class Config:
         Raises:
             UserError: naming the field, its value, the rule and a fix.
         """
+        for path, value in leaves(self):
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"config.{path} is {value!r}: must be a finite number")
         for ok, path, rule in _rules(self):
             if not ok:
                 raise UserError(f"config.{path} is {get_path(self, path)!r}: {rule}")
@@ -229,6 +234,17 @@ def _rules(c: Config) -> list[tuple[bool, str, str]]:
             "data.train",
             "source 'text' needs a glob of text shards: --config.data.train='corpus/*.txt'",
         ),
+        (
+            c.data.source != "pydoc" or not c.data.train,
+            "data.train",
+            "source 'pydoc' reads no files; to train on this text set --config.data.source=text",
+        ),
+        (
+            c.data.source != "pydoc" or not c.data.heldout,
+            "data.heldout",
+            "source 'pydoc' reads no files and has held-out text of its own; leave it empty or set "
+            "--config.data.source=text",
+        ),
         (c.data.min_count >= 1, "data.min_count", positive),
         (
             c.data.max_vocabulary >= 4,
@@ -261,6 +277,16 @@ def _rules(c: Config) -> list[tuple[bool, str, str]]:
         (c.checkpoint.keep >= 1, "checkpoint.keep", positive),
         (c.log_every_steps >= 1, "log_every_steps", positive),
     ]
+
+
+def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted path and value of every field that is no group of fields."""
+    for name in (f.name for f in fields(node)):
+        value = getattr(node, name)
+        if is_dataclass(value):
+            yield from leaves(value, f"{path}{name}.")
+        else:
+            yield path + name, value
 
 
 def get_path(config: Any, path: str) -> Any:

@@ -3,14 +3,14 @@
 import ast
 import dataclasses
 import difflib
-import importlib.util
 import json
+import traceback
 import types
 import typing
 from pathlib import Path
 from typing import Any, Literal
 
-from elmo_jax.config import Config
+from elmo_jax.config import Config, leaves
 from elmo_jax.errors import UserError
 
 
@@ -21,7 +21,7 @@ def experiment(name: str) -> Config:
         name: a path such as ``configs/elmo_small.py`` or a name such as ``elmo_small``.
 
     Raises:
-        UserError: when there is no such file or it defines no ``get_config() -> Config``.
+        UserError: when there is no such file, it fails, or it has no ``get_config()`` that returns a ``Config``.
     """
     file = Path(name)
     shipped = shipped_experiments()
@@ -29,15 +29,28 @@ def experiment(name: str) -> Config:
         if name not in shipped:
             raise UserError(f"no configuration {name!r}: give a Python file or one of {', '.join(sorted(shipped))}")
         file = shipped[name]
-    spec = importlib.util.spec_from_file_location("experiment", file)
-    if spec is None or spec.loader is None:
+    if file.suffix != ".py":
         raise UserError(f"{file} is not a Python file; a configuration is a .py file with get_config()")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config() if hasattr(module, "get_config") else None
+    config = _run(file)
     if not isinstance(config, Config):
         raise UserError(f"{file} has no get_config() that returns an elmo_jax.config.Config")
-    return config
+    return typing.cast(Config, _convert(dataclasses.asdict(config), Config, f"{file}: config"))
+
+
+def _run(file: Path) -> Any:
+    """What ``get_config()`` of the file returns; None when it has no such function."""
+    module = types.ModuleType("experiment")
+    module.__file__ = str(file)
+    try:
+        exec(compile(file.read_bytes(), str(file), "exec", dont_inherit=True), module.__dict__)
+        return module.get_config() if hasattr(module, "get_config") else None
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        text = str(error)
+        if isinstance(error, SyntaxError) and error.filename == str(file):
+            lines, text = [error.lineno], error.msg
+        place = f"{file}:{lines[-1]}" if lines else str(file)
+        raise UserError(f"{place}: {type(error).__name__}: {' '.join(text.split())}; mend the file") from error
 
 
 def shipped_experiments() -> dict[str, Path]:
@@ -73,9 +86,13 @@ def from_json(text: str, source: str = "config.json") -> Config:
     """
     try:
         tree = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{source} is not valid JSON ({error}); restore it or start a new run directory") from None
-    return typing.cast(Config, _convert(tree, Config, source)).validate()
+    config = typing.cast(Config, _convert(tree, Config, f"{source}: config"))
+    try:
+        return config.validate()
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
 
 
 def load(path: Path) -> Config:
@@ -87,7 +104,11 @@ def load(path: Path) -> Config:
     file = path / "config.json" if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"{path} is not a run directory: it has no config.json; give the directory that training wrote")
-    return from_json(file.read_text(encoding="utf-8"), str(file))
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {file}: {error}; restore it or start a new run directory") from error
+    return from_json(text, str(file))
 
 
 def _override(node: Any, names: list[str], text: str, where: str) -> Any:
@@ -100,10 +121,9 @@ def _override(node: Any, names: list[str], text: str, where: str) -> Any:
             raise UserError(f"{where} has no field {rest[0]!r}: it is a value, set it with --{where}=...")
         return dataclasses.replace(node, **{name: _override(child, rest, text, where)})
     if dataclasses.is_dataclass(hints[name]):
-        raise UserError(
-            f"{where} is a group of fields; set one of them, such as --{where}.{_fields(hints[name])[0]}=..."
-        )
-    return dataclasses.replace(node, **{name: _convert(_literal(text), hints[name], where, text)})
+        first, _ = next(leaves(getattr(node, name)))
+        raise UserError(f"{where} is a group of fields; set one of them, such as --{where}.{first}=...")
+    return dataclasses.replace(node, **{name: _convert(_spelled(text, hints[name]), hints[name], where)})
 
 
 def _fields(kind: Any) -> list[str]:
@@ -119,28 +139,30 @@ def _hints(kind: type, name: str, where: str) -> dict[str, Any]:
     return hints
 
 
-def _literal(text: str) -> Any:
-    """The Python or JSON value that the text spells, else the text itself."""
+def _spelled(text: str, kind: Any) -> Any:
+    """The value that command-line text spells: itself where text is wanted, else a Python or JSON value."""
+    if kind is str or typing.get_origin(kind) is Literal:
+        return text
     words = {"none": None, "null": None, "true": True, "false": False}
     if text.lower() in words:
         return words[text.lower()]
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 
-def _convert(value: Any, kind: Any, where: str, text: str | None = None) -> Any:
-    """``value`` as the annotated type, or a UserError that names the place. ``text`` is its command-line spelling."""
+def _convert(value: Any, kind: Any, where: str) -> Any:
+    """``value`` as the annotated type, or a UserError that names the place."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise UserError(f"{where} is {value!r}: it must be an object with the fields {', '.join(_fields(kind))}")
         converted = {name: _convert(v, _hints(kind, name, where)[name], f"{where}.{name}") for name, v in value.items()}
         return kind(**converted)
     if origin is types.UnionType:
         inner = next(a for a in args if a is not type(None))
-        return None if value is None else _convert(value, inner, where, text)
+        return None if value is None else _convert(value, inner, where)
     if origin is Literal:
         if value not in args:
             raise UserError(f"{where} is {value!r}: it must be one of {', '.join(map(repr, args))}")
@@ -152,8 +174,6 @@ def _convert(value: Any, kind: Any, where: str, text: str | None = None) -> Any:
         if len(kinds) != len(value):
             raise UserError(f"{where} is {value!r}: it must have {len(kinds)} entries")
         return tuple(_convert(v, k, f"{where}[{i}]") for i, (v, k) in enumerate(zip(value, kinds, strict=True)))
-    if kind is str and text is not None:
-        return text
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:

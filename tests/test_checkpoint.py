@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from elmo_jax.checkpoint import Checkpoints, restore_params
 from elmo_jax.errors import UserError
+from tests.filesystems import small_disk
 
 # Orbax abandons the reads and writes beside one that fails; each complains when it ends, at any later time.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -295,23 +295,6 @@ def test_another_configuration_is_refused_with_what_differs(tmp_path):
         with pytest.raises(UserError, match=r"float32\[50, 32\] there and absent here"):
             checkpoints.restore(without, state)
         assert checkpoints.restore(params, state).step == 1
-
-
-@contextlib.contextmanager
-def small_disk(directory: Path):
-    """A file system of one megabyte; ``remount`` it with options."""
-    directory.mkdir()
-
-    def mount(*options: str) -> bool:
-        command = ["mount", "-t", "tmpfs", "-o", ",".join(("size=1m", *options)), "tmpfs", str(directory)]
-        return os.geteuid() == 0 and subprocess.run(command, capture_output=True).returncode == 0
-
-    if not mount():
-        pytest.skip("needs root and a mount")
-    try:
-        yield mount
-    finally:
-        subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
 def test_a_full_disk_harms_no_earlier_checkpoint(tmp_path, caplog):

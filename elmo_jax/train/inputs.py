@@ -11,7 +11,7 @@ from elmo_jax.data.text import Source, pydoc_source, text_source
 from elmo_jax.data.vocab import Vocabulary, build_from_corpus
 from elmo_jax.errors import UserError
 from elmo_jax.model.clusters import Clusters, choose_cutoffs
-from elmo_jax.train.run_directory import RunDirectory
+from elmo_jax.train.run_directory import RunDirectory, differences
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,50 @@ def gather(config: Config, *, progress: bool = True) -> Inputs:
     """Encode the text (once; it is kept), get the vocabulary and choose the clusters.
 
     The vocabulary is that of the run itself, if it has begun; else the given file; else that of the run
-    started from; else it is built from the training text.
+    started from; else it is built from the training text. What can be checked before the text is encoded, is.
 
     Raises:
-        UserError: for unusable text or vocabulary.
+        UserError: for unusable text or vocabulary, and weights to start from that do not fit.
     """
     cache = cache_directory(config)
-    corpus = prepare(_source(config, heldout=False), cache, progress=progress)
+    text = _source(config, heldout=False)
     held = _source(config, heldout=True) if config.data.source == "pydoc" or config.data.heldout else None
+    vocabulary = _given_vocabulary(config)
+    if vocabulary is not None:
+        config = _choose(config, vocabulary)
+    if config.init_from and vocabulary is not None and not RunDirectory(Path(config.run_dir)).exists:
+        check_origin(config, vocabulary)
+    corpus = prepare(text, cache, progress=progress)
     heldout = prepare(held, cache, progress=progress) if held else None
-    vocabulary = _vocabulary(config, corpus)
-    return Inputs(_choose(config, vocabulary), corpus, heldout, vocabulary)
+    if vocabulary is None:
+        vocabulary = build_from_corpus(corpus, config.data.min_count, config.data.max_vocabulary)
+        config = _choose(config, vocabulary)
+    return Inputs(config, corpus, heldout, vocabulary)
+
+
+def check_origin(config: Config, vocabulary: Vocabulary) -> None:
+    """Refuse weights of ``config.init_from`` that do not fit this run.
+
+    Args:
+        config: with the clusters chosen.
+        vocabulary: of this run.
+
+    Raises:
+        UserError: naming the field of the model that differs, or the vocabulary.
+    """
+    source = config.init_from
+    other = _origin(config)
+    for path, theirs, ours in differences(other.config().model, config.model):
+        if path not in ("dropout", "compute_dtype", "softmax.n_negative_samples_batch"):
+            raise UserError(
+                f"config.init_from {source} has model.{path} = {theirs!r}, but this run has {ours!r}; weights fit only "
+                f"the same architecture: use --config.model.{path}={theirs!r}"
+            )
+    if other.vocabulary().digest() != vocabulary.digest():
+        raise UserError(
+            f"config.init_from {source} has another vocabulary than this run; leave config.data.vocabulary empty to "
+            f"use its own ({other.vocabulary_file})"
+        )
 
 
 def cache_directory(config: Config) -> Path:
@@ -71,15 +104,24 @@ def _source(config: Config, *, heldout: bool) -> Source:
     return text_source(config.data.heldout, "heldout") if heldout else text_source(config.data.train, "train")
 
 
-def _vocabulary(config: Config, corpus: Corpus) -> Vocabulary:
+def _given_vocabulary(config: Config) -> Vocabulary | None:
+    """The vocabulary when there is one already."""
     run = RunDirectory(Path(config.run_dir))
     if run.exists:
         return run.vocabulary()
     if config.data.vocabulary:
         return Vocabulary.load(Path(config.data.vocabulary))
-    if config.init_from:
-        return RunDirectory(Path(config.init_from)).vocabulary()
-    return build_from_corpus(corpus, config.data.min_count, config.data.max_vocabulary)
+    return _origin(config).vocabulary() if config.init_from else None
+
+
+def _origin(config: Config) -> RunDirectory:
+    origin = RunDirectory(Path(config.init_from))
+    if not origin.exists:
+        raise UserError(
+            f"config.init_from is {config.init_from!r}: it must be a run directory, and there is no "
+            f"{origin.config_file}; give the directory that training wrote"
+        )
+    return origin
 
 
 def _choose(config: Config, vocabulary: Vocabulary) -> Config:
@@ -94,8 +136,11 @@ def _choose(config: Config, vocabulary: Vocabulary) -> Config:
                 "vocabulary; lower them, or leave them empty to have them chosen"
             )
         return config
-    if config.init_from and not config.data.vocabulary:
-        cutoffs = RunDirectory(Path(config.init_from)).config().model.softmax.cutoffs
+    run = RunDirectory(Path(config.run_dir))
+    if run.exists:
+        cutoffs = run.config().model.softmax.cutoffs
+    elif config.init_from and not config.data.vocabulary:
+        cutoffs = _origin(config).config().model.softmax.cutoffs
     elif vocabulary.counts is None:
         raise UserError(
             f"the adaptive softmax needs the counts of the {n_words} words: put them, one a line, into "

@@ -11,6 +11,7 @@ Everything in it is written by the program.
 """
 
 import os
+import re
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ CHANGEABLE = (
     "data.vocabulary",
     "data.cache_dir",
 )
+
+# What a run that was stopped before its config.json was complete leaves behind.
+BEGUN = re.compile(r"vocab\.(counts\.)?txt(\.[0-9a-f]{8})?|config\.json\.tmp")
 
 
 class RunDirectory:
@@ -70,18 +74,24 @@ class RunDirectory:
         return Vocabulary.load(self.vocabulary_file)
 
     def check_free(self) -> None:
-        """Refuse a directory that holds something else than a run.
+        """Refuse a directory that holds something else than a run, or that cannot be made or written.
 
         Raises:
-            UserError: when there are files but no run, or the path is not a directory.
+            UserError: when there are files but no run, the path is not a directory, or it is read-only.
         """
-        if self.exists or not self.path.exists():
+        if self.exists:
             return
-        if not self.path.is_dir():
+        if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file: config.run_dir must name a directory")
-        # A run that was stopped before its first file was complete leaves nothing but that.
-        strangers = sorted(p.name for p in self.path.iterdir() if p != self.vocabulary_file and ".tmp" not in p.name)
-        strangers = [name for name in strangers if name != "vocab.counts.txt"]
+        nearest = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+            reason = "is not writable" if nearest.is_dir() else "is a file"
+            raise UserError(
+                f"cannot write the run directory {self.path}: {nearest} {reason}; choose another with "
+                "--config.run_dir=..."
+            )
+        names = sorted(p.name for p in self.path.iterdir()) if self.path.exists() else []
+        strangers = [name for name in names if not BEGUN.fullmatch(name)]
         if strangers:
             raise UserError(
                 f"{self.path} holds {strangers[0]!r} but no config.json: it is not a run directory; "
@@ -108,22 +118,37 @@ class RunDirectory:
         """Write the configuration (last: it marks a run as begun) and, when it is new, the vocabulary.
 
         Raises:
-            UserError: when the directory cannot be written.
+            UserError: when the directory cannot be written, or holds another vocabulary but no run.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not self.exists:
+                self._refuse_other_vocabulary(vocabulary)
                 vocabulary.save(self.vocabulary_file)
             text = config_io.to_json(config)
             if not (self.exists and self.config_file.read_text(encoding="utf-8") == text):
-                temporary = self.config_file.with_suffix(".json.tmp")
-                temporary.write_text(text, encoding="utf-8")
-                os.replace(temporary, self.config_file)
+                self._replace_config(text)
         except OSError as error:
             raise UserError(
                 f"cannot write the run directory {self.path}: {error.strerror or error}; "
                 "free space there or choose another with --config.run_dir=..."
             ) from error
+
+    def _refuse_other_vocabulary(self, vocabulary: Vocabulary) -> None:
+        """A vocabulary made by hand is not overwritten; that of a run that was stopped just here is the same."""
+        if self.vocabulary_file.exists() and self.vocabulary().digest() != vocabulary.digest():
+            raise UserError(
+                f"{self.vocabulary_file} is another vocabulary than that of this run, which would replace it: use it "
+                f"with --config.data.vocabulary={self.vocabulary_file}, or choose another --config.run_dir"
+            )
+
+    def _replace_config(self, text: str) -> None:
+        temporary = self.config_file.with_suffix(".json.tmp")
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, self.config_file)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:

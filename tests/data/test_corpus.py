@@ -21,6 +21,7 @@ from elmo_jax.data.corpus import Corpus, encode, open_corpus, prepare
 from elmo_jax.data.text import Source, text_source
 from elmo_jax.data.vocab import Vocabulary
 from elmo_jax.errors import UserError
+from tests.filesystems import small_disk
 
 WORDS = st.text(alphabet="abé€𝄞", min_size=1, max_size=5)
 SENTENCES = st.lists(st.none() | st.lists(WORDS, max_size=6)).filter(any)
@@ -244,21 +245,11 @@ def test_a_limit_on_file_sizes_is_told_and_leaves_nothing_behind(shard, tmp_path
 
 def test_a_full_disk_is_told_and_leaves_nothing_behind(shard, tmp_path):
     disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("a small disk can only be mounted by root")
-    try:
+    with small_disk(disk, "64k"):
         shard.write_text("some words\n" * 20_000)
         with pytest.raises(UserError, match=r"cannot write .*: No space left on device"):
             prepare(text_source(str(shard)), disk)
         assert not list(disk.iterdir())
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 # Memory

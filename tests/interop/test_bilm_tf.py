@@ -5,7 +5,6 @@ import errno
 import json
 import math
 import os
-import subprocess
 from pathlib import Path
 
 import h5py
@@ -17,6 +16,7 @@ from elmo_jax.config import LSTM, CharCNN, CharEmbedding, Config, Model, Optimiz
 from elmo_jax.data.vocab import Vocabulary
 from elmo_jax.errors import UserError
 from elmo_jax.interop import bilm_tf
+from tests.filesystems import small_disk
 from tests.reference.numpy_bilm import NumpyBiLM, load_hdf5
 from tests.shared import shared
 
@@ -429,22 +429,9 @@ def test_after_a_failed_write_the_earlier_export_stays_and_nothing_else(failing,
     assert files(tmp_path) == {"export"}
 
 
-@pytest.fixture
-def full_disk(tmp_path):
-    """A file system of 64 KiB, less than an export needs."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount the small file system of this test")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("this machine does not let root mount a small file system")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
-def test_a_full_disk_is_a_user_error_and_leaves_nothing(full_disk):
+def test_a_full_disk_is_a_user_error_and_leaves_nothing(tmp_path):
     config = make(lstm={"dim": 200})
-    with pytest.raises(UserError, match=r"export: No space left on device"):
-        bilm_tf.export(full_disk / "export", parameter_tree(config), config, VOCABULARY)
-    assert not files(full_disk)
+    with small_disk(tmp_path / "disk", "64k"):
+        with pytest.raises(UserError, match=r"export: No space left on device"):
+            bilm_tf.export(tmp_path / "disk" / "export", parameter_tree(config), config, VOCABULARY)
+        assert not files(tmp_path / "disk")
