@@ -33,6 +33,4 @@ def small_disk(directory: Path, size: str = "1m") -> Iterator[Callable[..., bool
 
 def contents(folder: Path) -> dict[str, bytes | None]:
     """Every file below ``folder`` with its bytes, and every directory with None."""
-    return {
-        str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes() for path in folder.rglob("*")
-    }
+    return {str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes() for path in folder.rglob("*")}

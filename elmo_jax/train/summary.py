@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from elmo_jax.model import cost
 from elmo_jax.model.bilm import compute_dtype
@@ -27,7 +28,7 @@ def startup(inputs: Inputs, devices: DataParallel, until: int, step: int, origin
     rows = {
         "run directory": config.run_dir,
         "model": f"{lstm.n_layers} x LSTM {lstm.dim}/{lstm.projection_dim}, {model.char_cnn.n_filters} filters, "
-        f"{model.char_cnn.n_highway} highway, {compute_dtype(model).__name__} products",
+        f"{model.char_cnn.n_highway} highway, {jnp.dtype(compute_dtype(model)).name} products",
         "softmax": f"{model.softmax.kind}, {inputs.clusters.n_words:,} words"
         + (f", clusters end at {ends}" if ends else ""),
         "devices": f"{len(devices.devices)} x {devices.devices[0].device_kind} ({devices.devices[0].platform}), "
