@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"--config.{overrides[0][0]} belongs to elmo train; elmo {options.command} does not take it"
             )
         options.overrides = overrides
-        status = options.run(options)
+        status = options.execute(options)
     except UserError as error:
         sys.exit(_fail(str(error)))
     except KeyboardInterrupt:
@@ -75,7 +75,7 @@ def _add(
         name, help=text, description=f"{text}\n\n{details}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
     # The implementation is imported only when it runs: `--help` answers at once.
-    command.set_defaults(run=_later(name))
+    command.set_defaults(execute=_later(name))
     return command
 
 
@@ -111,9 +111,6 @@ Any field of the configuration is set by its path. The same command again goes o
     command.add_argument(
         "--show-config", action="store_true", help="print the configuration as JSON and do nothing else"
     )
-    command.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, for a run on several hosts")
-    command.add_argument("--num-processes", type=int, metavar="N", help="processes of the run")
-    command.add_argument("--process-id", type=int, metavar="I", help="number of this process, from 0")
 
 
 def _add_vocab(commands: "argparse._SubParsersAction[_Parser]") -> None:

@@ -31,9 +31,6 @@ def train(options: argparse.Namespace) -> int:
     if options.show_config:
         print(config_io.to_json(config), end="")
         return 0
-    if options.coordinator is None and (options.num_processes is not None or options.process_id is not None):
-        raise UserError("--num-processes and --process-id need --coordinator=HOST:PORT, the address of process 0")
-    parallel.initialize(options.coordinator, options.num_processes, options.process_id)
     return pretrain(config)
 
 

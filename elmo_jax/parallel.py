@@ -23,18 +23,6 @@ Tree = Any
 Step = Callable[..., Any]
 
 
-def initialize(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Join the other processes of a run on several hosts; call before anything else touches a device.
-
-    Args:
-        coordinator: ``host:port`` of process 0; None for a run in one process.
-        num_processes: processes in all.
-        process_id: number of this process, from 0.
-    """
-    if coordinator is not None:
-        jax.distributed.initialize(coordinator, num_processes, process_id)
-
-
 class DataParallel:
     """The devices of a run, which share its rows evenly.
 

@@ -233,7 +233,7 @@ def parameter_table(params: Mapping[str, Any]) -> str:
         first, *more = textwrap.wrap(shapes, SHAPES_WIDTH, break_on_hyphens=False) or [""]
         rows += [(name, first, f"{count:,}"), *(("", line, "") for line in more)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [f"{name:{widths[0]}}  {shapes:{widths[1]}}  {count:>{widths[2]}}" for name, shapes, count in rows]
+    lines = [f"{name:{widths[0]}}  {shapes:{widths[1]}}  {count:>{widths[2]}}".rstrip() for name, shapes, count in rows]
     return "\n".join([*lines[:-1], "-" * len(lines[-1]), lines[-1]])
 
 

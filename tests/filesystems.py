@@ -31,6 +31,13 @@ def small_disk(directory: Path, size: str = "1m") -> Iterator[Callable[..., bool
         subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
+def fill(disk: Path) -> None:
+    """Leave no room on a disk."""
+    with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+
+
 def contents(folder: Path) -> dict[str, bytes | None]:
     """Every file below ``folder`` with its bytes, and every directory with None."""
     return {str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes() for path in folder.rglob("*")}

@@ -88,10 +88,11 @@ def test_help_is_fast_because_it_imports_no_jax():
         "for words in (['--help'], ['train', '--help'], ['eval', '--help']):\n"
         "    with contextlib.suppress(SystemExit):\n"
         "        cli.main(words)\n"
-        "sys.exit(' '.join({'jax', 'flax', 'orbax', 'numpy', 'h5py'} & set(sys.modules)))\n"
+        "print('imported:', *{'jax', 'flax', 'orbax', 'numpy', 'h5py'} & set(sys.modules))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "\n"), done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("\nimported:\n")
 
 
 def test_train_py_is_elmo_train(elmo, capsys, monkeypatch):
@@ -132,11 +133,13 @@ def test_train_py_is_elmo_train(elmo, capsys, monkeypatch):
         (["train", "--config", "quickstart", "--config.data.heldout", "a\nb"], "config.data.heldout is 'a\\nb': "),
         (["train", "--config", "quikstart"], "no configuration 'quikstart': give a Python file or one of elmo_medium"),
         (["train", "--config", "quick\nstart"], "no configuration 'quick\\nstart': "),
-        (["train", "--config", "quickstart", "--num-processes", "2"], "--num-processes and --process-id need --coord"),
         (["vocab", "--text", "a.txt", "--output", "v", "--config.train.seed=1"], "--config.train.seed belongs to elmo"),
         (["encode", "--text", "no\nfile", "--output", "e"], "no text file matches 'no file': check the path"),
         (["eval", "nowhere", "--text", "a.txt"], "nowhere is not a run directory: it has no config.json"),
-        (["eval", "nowhere", "--text", "a.txt", "--streams", "0"], "--streams is 0: it must be at least 1; --stateless"),
+        (
+            ["eval", "nowhere", "--text", "a.txt", "--streams", "0"],
+            "--streams is 0: it must be at least 1; --stateless",
+        ),
         (["eval", "x", "--text", "a", "--streams", "2", "--stateless"], "argument --stateless: not allowed with argu"),
         (["export", "nowhere", "out"], "nowhere is not a run directory: it has no config.json"),
     ],
@@ -220,7 +223,10 @@ def test_vocab_replaces_a_file_only_by_force(elmo, mistake, folder):
         (["--min-count", "0"], "--min-count is 0: it must be at least 1"),
         (["--min-count", "-5"], "--min-count is -5: it must be at least 1"),
         (["--max-size", "2"], "--max-size is 2: it must leave room for <S>, </S>, <UNK> and a word: at least 4"),
-        (["--min-count", "4"], "no word of 6 is left with min_count 4 and max_vocabulary 800000: lower min_count (the "),
+        (
+            ["--min-count", "4"],
+            "no word of 6 is left with min_count 4 and max_vocabulary 800000: lower min_count (the ",
+        ),
         (["--text", "empty.txt"], "empty.txt: no tokens; give text with one sentence a line"),
         (["--text", "*.gz"], "no text file matches '*.gz': check the path"),
         (["--text", "."], "no text file matches '.': it is a directory; write './*'"),
@@ -274,7 +280,7 @@ def test_text_that_cannot_be_encoded_is_refused(mistake, text, output, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["vocab", "--text", "a.txt", "--output", "disk/v.txt"], r"cannot write disk/v\.txt.*: Read-only file system"),
+        (["vocab", "--text", "a.txt", "--output", "disk/v.txt"], r"cannot write disk/v\..*: Read-only file system"),
         (
             ["vocab", "--text", "a.txt", "--output", "disk/old.txt", "--force"],
             r"cannot write disk/old\..*: Read-only file system",

@@ -18,8 +18,8 @@ from elmo_jax.model.compact import compact
 from elmo_jax.model.cross_entropy import linear_cross_entropy
 from elmo_jax.model.initializers import normal, zeros
 
-# Rows of a tail worked off at a time: an eighth of all, but not fewer than this.
-MIN_CHUNK = 128
+# Rows of a tail worked off at a time: an eighth of all, or as many as have so many logits, but not fewer than this.
+CHUNK_LOGITS, MIN_CHUNK = 2**21, 32
 
 
 class FullSoftmax(nn.Module):
@@ -82,7 +82,7 @@ class SampledSoftmax(FullSoftmax):
         true_N = (hidden_NP.astype(jnp.float32) * self.kernel[target_N]).sum(axis=-1) + offset_V[target_N]
         drawn = {"kernel": self.kernel[drawn_S], "bias": offset_V[drawn_S], "word": drawn_S}
         rows = {"hidden": hidden_NP, "true": true_N, "target": target_N}
-        return compact(_sampled_loss, drawn, rows, jnp.int32(len(target_N)), max(MIN_CHUNK, len(target_N) // 8))
+        return compact(_sampled_loss, drawn, rows, jnp.int32(len(target_N)), _chunk(len(target_N), n_samples))
 
 
 class AdaptiveSoftmax(nn.Module):
@@ -121,12 +121,12 @@ class AdaptiveSoftmax(nn.Module):
         head_N = jnp.where(cluster_N == 0, target_N, self.clusters.head + cluster_N - 1)
         loss_N = linear_cross_entropy(hidden_NP, self.head_kernel, self.head_bias, head_N)
         n = len(target_N)
-        for k, (start, _) in enumerate(self.clusters.tails):
+        for k, (start, end) in enumerate(self.clusters.tails):
             # The rows of this cluster first; only as many chunks as they fill are computed.
             mine_N: Any = cluster_N == k + 1
             order_N = jnp.nonzero(mine_N, size=n, fill_value=0)[0]
             rows = {"hidden": hidden_NP[order_N], "target": jnp.maximum(target_N[order_N] - start, 0)}
-            tail_N = compact(_tail_loss, self.tails[k], rows, mine_N.sum(dtype=jnp.int32), max(MIN_CHUNK, n // 8))
+            tail_N = compact(_tail_loss, self.tails[k], rows, mine_N.sum(dtype=jnp.int32), _chunk(n, end - start))
             loss_N = loss_N.at[order_N].add(tail_N)
         return loss_N.reshape(target_DN.shape)
 
@@ -176,6 +176,10 @@ def expected_tries(n_words: int, n_samples: int) -> float:
         enough = -np.expm1(middle * np.log1p(-law)).sum() >= n_samples
         low, high = (low, middle) if enough else (middle, high)
     return high
+
+
+def _chunk(n_rows: int, n_words: int) -> int:
+    return max(MIN_CHUNK, min(n_rows // 8, CHUNK_LOGITS // n_words))
 
 
 def _tail_loss(tail: dict[str, jax.Array], rows: dict[str, jax.Array]) -> jax.Array:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from elmo_jax.config import Config
 from elmo_jax.data.corpus import Corpus, prepare
+from elmo_jax.data.streams import Rows
 from elmo_jax.data.text import Source, pydoc_source, text_source
 from elmo_jax.data.vocab import Vocabulary, build_from_corpus
 from elmo_jax.errors import UserError
@@ -42,11 +43,28 @@ class Inputs:
         per_step = train.batch_size * train.unroll_steps
         return train.n_steps or math.ceil(train.n_epochs * self.corpus.n_predictions / per_step)
 
+    def rows(self, mine: range) -> Rows:
+        """The endless rows of the training text that a process reads.
+
+        Raises:
+            UserError: when the text has fewer pieces than the run has rows.
+        """
+        train = self.config.train
+        return Rows(
+            self.corpus,
+            n_rows=train.batch_size,
+            rows=mine,
+            seed=train.seed,
+            unit=self.config.data.unit,
+            epochs=None,
+            reset=train.state,
+        )
+
 
 def gather(config: Config, *, progress: bool = True) -> Inputs:
     """Encode the text (once; it is kept), get the vocabulary and choose the clusters.
 
-    The vocabulary is that of the run itself, if it has begun; else the given file; else that of the run
+    The vocabulary is that of the run itself, if it has a checkpoint; else the given file; else that of the run
     started from; else it is built from the training text. What can be checked before the text is encoded, is.
 
     Raises:
@@ -58,14 +76,16 @@ def gather(config: Config, *, progress: bool = True) -> Inputs:
     vocabulary = _given_vocabulary(config)
     if vocabulary is not None:
         config = _choose(config, vocabulary)
-    if config.init_from and vocabulary is not None and not RunDirectory(Path(config.run_dir)).exists:
+    if config.init_from and vocabulary is not None and not RunDirectory(Path(config.run_dir)).has_checkpoint:
         check_origin(config, vocabulary)
     corpus = prepare(text, cache, progress=progress)
     heldout = prepare(held, cache, progress=progress) if held else None
     if vocabulary is None:
         vocabulary = build_from_corpus(corpus, config.data.min_count, config.data.max_vocabulary)
         config = _choose(config, vocabulary)
-    return Inputs(config, corpus, heldout, vocabulary)
+    inputs = Inputs(config, corpus, heldout, vocabulary)
+    inputs.rows(range(config.train.batch_size))
+    return inputs
 
 
 def check_origin(config: Config, vocabulary: Vocabulary) -> None:
@@ -76,7 +96,7 @@ def check_origin(config: Config, vocabulary: Vocabulary) -> None:
         vocabulary: of this run.
 
     Raises:
-        UserError: naming the field of the model that differs, or the vocabulary.
+        UserError: naming the field of the model that differs, or the vocabulary; or when there are no weights.
     """
     source = config.init_from
     other = _origin(config)
@@ -91,6 +111,8 @@ def check_origin(config: Config, vocabulary: Vocabulary) -> None:
             f"config.init_from {source} has another vocabulary than this run; leave config.data.vocabulary empty to "
             f"use its own ({other.vocabulary_file})"
         )
+    if not other.has_checkpoint:
+        raise UserError(f"config.init_from {source} has no checkpoint in {other.checkpoints}; train it first")
 
 
 def cache_directory(config: Config) -> Path:
@@ -107,7 +129,7 @@ def _source(config: Config, *, heldout: bool) -> Source:
 def _given_vocabulary(config: Config) -> Vocabulary | None:
     """The vocabulary when there is one already."""
     run = RunDirectory(Path(config.run_dir))
-    if run.exists:
+    if run.has_checkpoint:
         return run.vocabulary()
     if config.data.vocabulary:
         return Vocabulary.load(Path(config.data.vocabulary))
@@ -137,7 +159,7 @@ def _choose(config: Config, vocabulary: Vocabulary) -> Config:
             )
         return config
     run = RunDirectory(Path(config.run_dir))
-    if run.exists:
+    if run.has_checkpoint:
         cutoffs = run.config().model.softmax.cutoffs
     elif config.init_from and not config.data.vocabulary:
         cutoffs = _origin(config).config().model.softmax.cutoffs

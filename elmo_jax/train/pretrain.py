@@ -51,8 +51,12 @@ def pretrain(config: Config) -> int:
     if run.exists:
         run.check_same(inputs.config)
     run.create(inputs.config, inputs.vocabulary)
-    with Interruption() as interruption, checkpoint.Checkpoints(run.checkpoints, keep=config.checkpoint.keep) as saved:
-        return _Pretraining(run, inputs, devices, clock, interruption, saved).run()
+    with (
+        Interruption() as interruption,
+        telemetry.MetricsWriter(run.metrics) as writer,
+        checkpoint.Checkpoints(run.checkpoints, keep=config.checkpoint.keep) as saved,
+    ):
+        return _Pretraining(run, inputs, devices, clock, interruption, writer, saved).run()
 
 
 @dataclass
@@ -76,20 +80,21 @@ class _Pretraining:
         devices: DataParallel,
         clock: telemetry.Clock,
         interruption: Interruption,
+        writer: telemetry.MetricsWriter,
         saved: checkpoint.Checkpoints,
     ) -> None:
         self.run_directory, self.inputs, self.devices = run, inputs, devices
-        self.clock, self.interruption, self.saved = clock, interruption, saved
+        self.clock, self.interruption, self.writer, self.saved = clock, interruption, writer, saved
         self.config, self.until = inputs.config, inputs.n_steps
         self.model = BiLM(self.config.model, inputs.clusters, compute_dtype(self.config.model))
         self.optimizer = optim.make_optimizer(self.config.optimizer, self.until)
         self.evaluator = Evaluator(self.model, self.config, inputs.vocabulary, devices)
         self.batches = self._batches()
-        self.writer = telemetry.MetricsWriter(run.metrics)
 
     def run(self) -> int:
         """Train until done or interrupted."""
-        start = self._start()
+        with self.clock.measure("initialisation"):
+            start = self._start()
         self.writer.truncate_after(start.step)
         text = summary.startup(self.inputs, self.devices, self.until, start.step, start.origin, start.state.params)
         telemetry.message(text)
@@ -127,7 +132,8 @@ class _Pretraining:
         )
         compiled = self.devices.wrap(step, STATE_SPECS, outputs=(STATE_SPECS, REPLICATED))
         tokens = train.batch_size * train.unroll_steps
-        progress = telemetry.Progress(self.until * tokens, start.step * tokens, "tokens")
+        done = start.report["tokens"] if start.report else 0
+        progress = telemetry.Progress(done + (self.until - start.step) * tokens, done, "tokens")
         self.report = TrainingReport(
             self.writer,
             progress,

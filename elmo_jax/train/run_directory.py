@@ -61,6 +61,11 @@ class RunDirectory:
         """Whether a run has begun here."""
         return self.config_file.is_file()
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether the run has learnt something; until then it may begin anew under another configuration."""
+        return self.exists and any(self.checkpoints.glob("[0-9]*"))
+
     def config(self) -> Config:
         """The configuration of the run.
 
@@ -70,7 +75,13 @@ class RunDirectory:
         return config_io.load(self.path)
 
     def vocabulary(self) -> Vocabulary:
-        """The vocabulary of the run."""
+        """The vocabulary of the run.
+
+        Raises:
+            UserError: when it is missing or damaged.
+        """
+        if self.exists and not self.vocabulary_file.exists():
+            raise UserError(f"{self.vocabulary_file} is missing; put a copy back, or start a new run directory")
         return Vocabulary.load(self.vocabulary_file)
 
     def check_free(self) -> None:
@@ -99,7 +110,7 @@ class RunDirectory:
             )
 
     def check_same(self, config: Config) -> None:
-        """Refuse to continue a run under a configuration that would learn something else.
+        """Refuse to continue a run that has a checkpoint under a configuration that would learn something else.
 
         Args:
             config: with everything chosen filled in, like the one saved.
@@ -107,6 +118,8 @@ class RunDirectory:
         Raises:
             UserError: naming the first field that differs.
         """
+        if not self.has_checkpoint:
+            return
         for path, old, new in differences(self.config(), config):
             if not any(path == name or path.startswith(name + ".") for name in CHANGEABLE):
                 raise UserError(
@@ -115,7 +128,7 @@ class RunDirectory:
                 )
 
     def create(self, config: Config, vocabulary: Vocabulary) -> None:
-        """Write the configuration (last: it marks a run as begun) and, when it is new, the vocabulary.
+        """Write the configuration (last: it marks a run as begun) and, until there is a checkpoint, the vocabulary.
 
         Raises:
             UserError: when the directory cannot be written, or holds another vocabulary but no run.
@@ -124,6 +137,7 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             if not self.exists:
                 self._refuse_other_vocabulary(vocabulary)
+            if not self.has_checkpoint:
                 vocabulary.save(self.vocabulary_file)
             text = config_io.to_json(config)
             if not (self.exists and self.config_file.read_text(encoding="utf-8") == text):

@@ -75,7 +75,9 @@ def final(
         )
     rows["exported weights"] = f"{run.export} ({', '.join(sorted(p.name for p in run.export.iterdir()))})"
     shares = sorted(clock.shares().items(), key=lambda item: -item[1])
-    rows["time"] = f"{clock.total:.0f} s: " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares)
+    rows["time"] = f"{clock.total:.0f} s: " + ", ".join(
+        f"{name} {100 * share:.1f} %" for name, share in shares if share >= 0.0005
+    )
     notes_text = "".join(f"\n  note: {note}" for note in notes)
     return f"\n{summary_table(rows)}{notes_text}"
 

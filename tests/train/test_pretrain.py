@@ -1,0 +1,257 @@
+"""Whole runs: what is resumed equals what was never stopped; what is learnt is what there is to learn."""
+
+import json
+import logging
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from elmo_jax import checkpoint
+from elmo_jax.checkpoint_files import read_meta
+from elmo_jax.config import LSTM, CharCNN, CharEmbedding, Config, Data, Evaluation, Model, Optimizer, Softmax, Train
+from elmo_jax.errors import UserError
+from elmo_jax.train.pretrain import pretrain
+from elmo_jax.train.report import TrainingReport
+from tests.shared import shared
+from tests.train.small import changed, config
+
+
+def result(run_dir):
+    """Everything a run has learnt and read: parameters, optimiser, carry, position (as digests) and its metrics."""
+    folder = Path(run_dir)
+    step, _, meta = checkpoint.restore_params(folder / "checkpoints", step=12)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    untimed = [{k: v for k, v in line.items() if k != "time" and not k.startswith("speed/")} for line in lines]
+    return step, read_meta(folder / "checkpoints", 12)["leaves"], meta, untimed
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    c = config(tmp_path_factory.mktemp("unbroken"))
+    assert pretrain(c) == 0
+    return c, result(c.run_dir)
+
+
+def elsewhere(unbroken, tmp_path, **changes):
+    """The configuration of the unbroken run, on the same text, in another directory."""
+    return changed(unbroken[0], run_dir=str(tmp_path / "run"), **changes)
+
+
+def stop_at(monkeypatch, step, number=signal.SIGTERM):
+    """Send this process a signal when the metrics of a step come in."""
+    plain = TrainingReport.__call__
+
+    def call(self, now, metrics):
+        plain(self, now, metrics)
+        if now == step:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(TrainingReport, "__call__", call)
+
+
+def test_the_run_directory_describes_the_run(unbroken):
+    folder = Path(unbroken[0].run_dir)
+    assert {
+        "config.json",
+        "vocab.txt",
+        "vocab.counts.txt",
+        "checkpoints",
+        "metrics.jsonl",
+        "export",
+        "summary.json",
+    } == {path.name for path in folder.iterdir()}
+    assert {p.name for p in (folder / "export").iterdir()} == {"weights.hdf5", "options.json", "vocab.txt"}
+    lines = unbroken[1][3]
+    assert [line["step"] for line in lines if "train/loss" in line] == [3, 6, 9, 12]
+    assert [line["step"] for line in lines if "eval/perplexity" in line] == [6, 12]
+    assert lines[0]["train/tokens"] == 3 * 8 * 5
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_stopped_by_a_signal_and_resumed_equals_never_stopped(unbroken, tmp_path, monkeypatch, capsys, number, status):
+    c = elsewhere(unbroken, tmp_path)
+    with monkeypatch.context() as patched:
+        stop_at(patched, 5, number)
+        assert pretrain(c) == status
+    assert "the same command goes on" in capsys.readouterr().out
+    assert pretrain(c) == 0
+    assert result(c.run_dir) == unbroken[1]
+
+
+def test_killed_between_checkpoints_and_resumed_equals_never_stopped(unbroken, tmp_path, monkeypatch):
+    c = elsewhere(unbroken, tmp_path)
+
+    class Killed(BaseException):
+        pass
+
+    def die(self, step, metrics, plain=TrainingReport.__call__):
+        plain(self, step, metrics)
+        if step == 11:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingReport, "__call__", die)
+        with pytest.raises(Killed):
+            pretrain(c)
+    assert pretrain(c) == 0
+    assert result(c.run_dir) == unbroken[1]
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(unbroken, tmp_path, monkeypatch, caplog):
+    c = elsewhere(unbroken, tmp_path)
+    with monkeypatch.context() as patched:
+        stop_at(patched, 9)
+        assert pretrain(c) == 143
+    checkpoints = Path(c.run_dir) / "checkpoints"
+    newest = max(int(p.name) for p in checkpoints.iterdir())
+    shutil.rmtree(checkpoints / str(newest) / "state")
+    with caplog.at_level(logging.WARNING, "elmo_jax"):
+        assert pretrain(c) == 0
+    assert f"checkpoint {newest} in {checkpoints} is damaged" in caplog.text
+    assert result(c.run_dir) == unbroken[1]
+
+
+def test_raising_the_number_of_steps_trains_a_finished_run_longer(unbroken, tmp_path):
+    short = elsewhere(unbroken, tmp_path, train={"n_steps": 6})
+    assert pretrain(short) == 0
+    assert pretrain(elsewhere(unbroken, tmp_path)) == 0
+    assert result(short.run_dir) == unbroken[1]
+
+
+def test_a_finished_run_is_left_as_it_is(unbroken):
+    before = result(unbroken[0].run_dir)
+    assert pretrain(unbroken[0]) == 0
+    assert result(unbroken[0].run_dir) == before
+
+
+def test_pmap_trains_as_shard_map_does(unbroken, tmp_path):
+    c = elsewhere(unbroken, tmp_path, parallel={"mode": "pmap"})
+    assert pretrain(c) == 0
+    last, wanted = result(c.run_dir)[3][-1], unbroken[1][3][-1]
+    assert last["eval/perplexity"] == pytest.approx(wanted["eval/perplexity"], rel=1e-4)
+
+
+def test_init_from_starts_from_the_best_weights_of_another_run(unbroken, tmp_path):
+    source = unbroken[0].run_dir
+    c = elsewhere(
+        unbroken,
+        tmp_path,
+        init_from=source,
+        train={"n_steps": 1},
+        optimizer={"learning_rate": 1e-12},
+        model={"dropout": 0.0},
+    )
+    assert pretrain(c) == 0
+    _, theirs, _ = checkpoint.restore_params(Path(source) / "checkpoints")
+    _, ours, _ = checkpoint.restore_params(Path(c.run_dir) / "checkpoints")
+    np.testing.assert_allclose(ours["lstm_1"]["input_kernel"], theirs["lstm_1"]["input_kernel"], atol=1e-9)
+    np.testing.assert_allclose(ours["softmax"]["head_kernel"], theirs["softmax"]["head_kernel"], atol=1e-9)
+
+
+def test_a_run_goes_on_only_with_its_own_text(unbroken, tmp_path, monkeypatch):
+    c = config(tmp_path)
+    with monkeypatch.context() as patched:
+        stop_at(patched, 5)
+        assert pretrain(c) == 143
+    text = Path(c.data.train)
+    text.write_text(text.read_text() + "one more sentence\n")
+    with pytest.raises(UserError, match=r"the corpus of .* has changed since step"):
+        pretrain(c)
+
+
+def learner(folder, text, heldout, **changes):
+    """A run that is large enough to learn small text well."""
+    base = Config(
+        run_dir=str(folder / "run"),
+        model=Model(
+            char_cnn=CharCNN(embedding=CharEmbedding(8), filters=((1, 16), (2, 16), (3, 32)), n_highway=1),
+            lstm=LSTM(dim=32, projection_dim=16),
+            softmax=Softmax("full"),
+            dropout=0.0,
+        ),
+        data=Data(train=str(text), heldout=str(heldout), cache_dir=str(folder / "encoded")),
+        train=Train(batch_size=16, unroll_steps=10),
+        optimizer=Optimizer("adamw", learning_rate=0.01, schedule="cosine", warmup_steps=20, loss_scale=1.0),
+        evaluation=Evaluation(every_steps=10_000),
+    )
+    return changed(base, **changes)
+
+
+def heldout_perplexity(c):
+    assert pretrain(c) == 0
+    summary = json.loads((Path(c.run_dir) / "summary.json").read_text())
+    return {entry["state"]: entry for entry in summary["heldout"]}
+
+
+@pytest.mark.parametrize(
+    "softmax", [["kind=adaptive", "cutoffs=(8,16)"], ["kind=sampled", "n_negative_samples_batch=16"]]
+)
+def test_a_model_of_five_lines_reaches_a_perplexity_under_twenty(tmp_path, softmax):
+    """bilm-tf's own test, through the command line: 50 epochs in two rows, then less than 20 on the same text."""
+    folder = shared("fixtures/bilm_tf/train")
+    fields = {
+        "run_dir": tmp_path / "run",
+        "data.train": folder / "data.txt",
+        "data.heldout": folder / "data.txt",
+        "data.vocabulary": folder / "vocab.txt",
+        "model.char_cnn.filters": "((1,8),(2,8),(3,16))",
+        "model.lstm.dim": 16,
+        "model.lstm.projection_dim": 8,
+        "train.batch_size": 2,
+        "train.unroll_steps": 10,
+        "train.n_epochs": 50,
+        "optimizer.all_clip_norm_val": 1.0,
+        **dict(f"model.softmax.{field}".split("=") for field in softmax),
+    }
+    arguments = [f"--config.{name}={value}" for name, value in fields.items()]
+    one_device = {**os.environ, "XLA_FLAGS": ""}
+    program = [sys.executable, str(Path(__file__).parents[2] / "train.py"), "--config", "elmo_tiny", *arguments]
+    subprocess.run(program, check=True, env=one_device, stdout=subprocess.DEVNULL)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["heldout"][0]["perplexity"] < 20
+
+
+def grammar(rng, sentences):
+    """Sentences of a Markov chain over ten words, and the probability of each prediction that makes them up."""
+    words = [f"{a}{b}" for a in ["ka", "lo", "mi", "ne", "su"] for b in ("", "r")]
+    chain = np.random.default_rng(11).dirichlet(np.full(11, 0.25), size=11)  # the last state is the boundary
+    chain[10, 10] = 0
+    chain = 0.9 * chain / chain.sum(axis=1, keepdims=True)
+    chain[:10, 10] += 0.1
+    chain[10, :10] += 0.01
+    chain[10, 10] = 0
+    chain /= chain.sum(axis=1, keepdims=True)
+    lines, log_prob, count = [], 0.0, 0
+    while len(lines) < sentences:
+        state, line = 10, []
+        while True:
+            following = rng.choice(11, p=chain[state])
+            log_prob += math.log(chain[state, following])
+            count += 1
+            if following == 10:
+                break
+            line.append(words[following])
+            state = following
+        lines.append(" ".join(line))
+    return lines, math.exp(-log_prob / count)
+
+
+def test_a_grammar_of_known_entropy_is_learnt_to_within_five_per_cent(tmp_path):
+    """The chain's own perplexity on the held-out text bounds that of any model, in both directions alike."""
+    rng = np.random.default_rng(5)
+    train, heldout = tmp_path / "train.txt", tmp_path / "heldout.txt"
+    train.write_text("\n".join(grammar(rng, 6000)[0]) + "\n")
+    lines, true = grammar(rng, 600)
+    heldout.write_text("\n".join(lines) + "\n")
+    found = heldout_perplexity(learner(tmp_path, train, heldout, train={"n_epochs": 4.0}))
+    assert true > 2.5
+    for state in ("carried", "stateless"):
+        for direction in ("forward", "backward"):
+            assert 0.97 * true < found[state][f"perplexity_{direction}"] < 1.05 * true
