@@ -173,6 +173,7 @@ sentence counted; words out of the vocabulary are scored as <UNK>.
     how.add_argument("--streams", type=int, default=32, metavar="N", help="streams of carried LSTM state (default 32)")
     how.add_argument("--stateless", action="store_true", help="reset the state at every sentence")
     command.add_argument("--step", type=int, metavar="N", help="the checkpoint of this step instead of the best one")
+    command.add_argument("--cache-dir", metavar="DIR", help="of encoded corpora (default: that of the run)")
     command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -213,3 +214,7 @@ def _overrides(rest: Sequence[str]) -> list[tuple[str, str]]:
 def _fail(message: str) -> int:
     sys.stderr.write(f"elmo: {' '.join(message.splitlines())}\n")
     return USER_ERROR
+
+
+if __name__ == "__main__":
+    main()

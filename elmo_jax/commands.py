@@ -79,7 +79,8 @@ def evaluate(options: argparse.Namespace) -> int:
     config, vocabulary, step, params = _load(run, options.step)
     clusters = Clusters(len(vocabulary), config.model.softmax.cutoffs)
     model = BiLM(config.model, clusters, compute_dtype(config.model))
-    corpus = prepare(text_source(options.text, "eval"), cache_directory(config))
+    cache = Path(options.cache_dir) if options.cache_dir else cache_directory(config)
+    corpus = prepare(text_source(options.text, "eval"), cache)
     evaluator = Evaluator(model, config, vocabulary, parallel.DataParallel())
     result = evaluator(params, corpus, streams=streams, progress=not options.json)
     if options.json:

@@ -68,8 +68,8 @@ def encode(sentences: Iterable[Sentence], directory: Path, name: str = "the text
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(
-            f"cannot write the encoded corpus {directory}: {reason}; make room or choose another directory with "
-            f"--config.data.cache_dir"
+            f"cannot write the encoded corpus {directory}: {reason}; make room there, or choose another directory "
+            "(--config.data.cache_dir, or --output of elmo encode)"
         ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)

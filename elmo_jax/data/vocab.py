@@ -1,5 +1,6 @@
 """The vocabulary: the words that are predicted, in a bilm-tf file with their counts beside it."""
 
+import contextlib
 import os
 import uuid
 from collections import Counter
@@ -82,15 +83,27 @@ class Vocabulary:
         """
         path = Path(path)
         counts_path = _counts_path(path)
+        files: dict[Path, Iterable[str]] = {path: self.words}
+        if self.counts is not None:
+            files[counts_path] = map(str, self.counts.tolist())
+        temporaries = {file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}"): file for file in files}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            for temporary, file in temporaries.items():
+                with temporary.open("w", encoding="utf-8", newline="\n") as stream:
+                    stream.writelines(f"{line}\n" for line in files[file])
             # Counts of an earlier vocabulary must never stand beside this one.
             counts_path.unlink(missing_ok=True)
-            _replace(path, self.words)
-            if self.counts is not None:
-                _replace(counts_path, map(str, self.counts.tolist()))
+            for temporary, file in temporaries.items():
+                os.replace(temporary, file)
         except OSError as error:
-            raise UserError(f"cannot write {error.filename or path}: {error.strerror or error}") from error
+            raise UserError(
+                f"cannot write {path}: {error.strerror or error}; make room there or choose another place"
+            ) from error
+        finally:
+            for temporary in temporaries:
+                with contextlib.suppress(OSError):  # a read-only place holds no temporary
+                    temporary.unlink(missing_ok=True)
 
 
 def build(counts: Mapping[str, int] | Iterable[tuple[str, int]], min_count: int, max_size: int) -> Vocabulary:
@@ -190,13 +203,3 @@ def _read_counts(path: Path, n_words: int) -> list[int]:
 def _lines(numbers: list[int]) -> str:
     shown = ", ".join(map(str, numbers[:5]))
     return f"line{'s' if len(numbers) > 1 else ''} {shown}{' and more' if len(numbers) > 5 else ''}"
-
-
-def _replace(path: Path, lines: Iterable[str]) -> None:
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{line}\n" for line in lines)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

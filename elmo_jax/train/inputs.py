@@ -84,6 +84,7 @@ def gather(config: Config, *, progress: bool = True) -> Inputs:
         vocabulary = build_from_corpus(corpus, config.data.min_count, config.data.max_vocabulary)
         config = _choose(config, vocabulary)
     inputs = Inputs(config, corpus, heldout, vocabulary)
+    # Refuses too little text before a run is begun.
     inputs.rows(range(config.train.batch_size))
     return inputs
 

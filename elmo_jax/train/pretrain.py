@@ -12,7 +12,6 @@ import numpy as np
 from elmo_jax import checkpoint, telemetry
 from elmo_jax.config import Config
 from elmo_jax.data.batches import Batches, prefetch
-from elmo_jax.data.streams import Rows
 from elmo_jax.errors import UserError
 from elmo_jax.interop import bilm_tf
 from elmo_jax.model.bilm import BiLM, compute_dtype, zero_carry
@@ -22,7 +21,7 @@ from elmo_jax.train.evaluate import Evaluator, Perplexity
 from elmo_jax.train.inputs import Inputs, gather
 from elmo_jax.train.interruption import Interruption
 from elmo_jax.train.report import TrainingReport
-from elmo_jax.train.run_directory import RunDirectory, differences
+from elmo_jax.train.run_directory import RunDirectory
 from elmo_jax.train.step import STATE_SPECS, TrainState, make_train_step
 
 log = logging.getLogger(__name__)
@@ -107,16 +106,7 @@ class _Pretraining:
     def _batches(self) -> Batches:
         train, corpus = self.config.train, self.inputs.corpus
         parts = train.gradient_accumulation
-        mine = self.devices.rows(train.batch_size, parts)
-        rows = Rows(
-            corpus,
-            n_rows=train.batch_size,
-            rows=mine,
-            seed=train.seed,
-            unit=self.config.data.unit,
-            epochs=None,
-            reset=train.state,
-        )
+        rows = self.inputs.rows(self.devices.rows(train.batch_size, parts))
         width = self.config.model.char_cnn.max_characters_per_token
         word_ids = corpus.word_ids(self.inputs.vocabulary)
         return Batches(rows, corpus, word_ids, len(self.devices.local_devices) * parts, width, train.unroll_steps)
@@ -211,7 +201,9 @@ class _Pretraining:
         state = jax.jit(self._initial_state, out_shardings=places)()
         origin = f"random initialisation (seed {self.config.train.seed})"
         if self.config.init_from:
-            params, origin = self._other_weights(self.config.init_from)
+            source = RunDirectory(Path(self.config.init_from))
+            step, params, _ = checkpoint.restore_params(source.checkpoints)
+            origin = f"{source.path}, step {step}"
             state = state.replace(params=jax.device_put(params, places.params))
         return Start(state, 0, self.batches.start(), None, origin)
 
@@ -238,22 +230,6 @@ class _Pretraining:
         position = self.devices.local_rows(restored.state.pop("position"))
         state = TrainState(params=restored.params, **restored.state)
         return Start(state, restored.step, position, meta["report"], f"checkpoint of step {restored.step}")
-
-    def _other_weights(self, source: str) -> tuple[Any, str]:
-        other = RunDirectory(Path(source))
-        for path, theirs, ours in differences(other.config().model, self.config.model):
-            if path not in ("dropout", "compute_dtype", "softmax.n_negative_samples_batch"):
-                raise UserError(
-                    f"config.init_from {source} has model.{path} = {theirs!r}, but this run has {ours!r}; weights fit "
-                    f"only the same architecture: use --config.model.{path}={theirs!r}"
-                )
-        if other.vocabulary().digest() != self.inputs.vocabulary.digest():
-            raise UserError(
-                f"config.init_from {source} has another vocabulary than this run; leave config.data.vocabulary empty "
-                f"to use its own ({other.vocabulary_file})"
-            )
-        step, params, _ = checkpoint.restore_params(other.checkpoints)
-        return params, f"weights of {source} at step {step}"
 
     def _stopped(self, step: int) -> int:
         telemetry.message(f"stopped at step {step} of {self.until}, saved; the same command goes on from there")

@@ -64,7 +64,7 @@ class RunDirectory:
     @property
     def has_checkpoint(self) -> bool:
         """Whether the run has learnt something; until then it may begin anew under another configuration."""
-        return self.exists and any(self.checkpoints.glob("[0-9]*"))
+        return self.exists and any(path.name.isdecimal() for path in self.checkpoints.glob("*"))
 
     def config(self) -> Config:
         """The configuration of the run.

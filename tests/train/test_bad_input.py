@@ -379,7 +379,7 @@ def test_a_disk_that_is_full_while_text_is_encoded(refused, tmp_path):
 
 def test_a_disk_that_is_full_when_the_run_begins(refused, tmp_path):
     rng = np.random.default_rng(0)
-    write(tmp_path / "train.txt", " ".join(f"{n:030x}" for n in rng.integers(0, 2**62, 5000)))
+    write(tmp_path / "train.txt", "\n".join(f"{n:030x}" for n in rng.integers(0, 2**62, 5000)))
     with small_disk(tmp_path / "disk", "64k"):
         run_dir = tmp_path / "disk" / "run"
         run_dir.mkdir()

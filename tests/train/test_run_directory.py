@@ -29,6 +29,12 @@ def message_of(function, *arguments) -> str:
     return str(raised.value)
 
 
+def trained(run):
+    """Make it a run that has a checkpoint."""
+    run.create(CONFIG, VOCABULARY)
+    (run.checkpoints / "1000").mkdir(parents=True)
+
+
 # A new run
 
 
@@ -106,7 +112,7 @@ def test_a_relative_directory_is_free(tmp_path, monkeypatch):
 def test_a_read_only_disk_is_told_before_and_while_writing(tmp_path):
     with small_disk(tmp_path / "disk") as mount:
         begun = RunDirectory(tmp_path / "disk" / "begun")
-        begun.create(CONFIG, VOCABULARY)
+        trained(begun)
         assert mount("remount", "ro")
         new = RunDirectory(tmp_path / "disk" / "new")
         assert message_of(new.check_free) == (
@@ -126,7 +132,7 @@ def test_a_read_only_disk_is_told_before_and_while_writing(tmp_path):
 def test_a_full_disk_leaves_no_half_written_file_and_no_run(tmp_path):
     with small_disk(tmp_path / "disk", "64k"):
         run = RunDirectory(tmp_path / "disk" / "run")
-        run.create(CONFIG, VOCABULARY)
+        trained(run)
         before = contents(run.path)
         fill(tmp_path / "disk")
         changed = override(CONFIG, "data.train", "corpus/*.txt," * 1000)
@@ -142,23 +148,22 @@ def test_a_full_disk_leaves_no_half_written_file_and_no_run(tmp_path):
 # Continuing a run
 
 
-def trained(run):
-    """Make it a run that has a checkpoint."""
-    run.create(CONFIG, VOCABULARY)
-    (run.checkpoints / "1000").mkdir(parents=True)
-
-
 def test_a_run_that_has_learnt_nothing_begins_anew_under_any_configuration(run):
     """After a first attempt that failed, because memory was short for instance, the mended command just works."""
     run.create(CONFIG, VOCABULARY)
-    run.checkpoints.mkdir()
+    (run.checkpoints / "1000.orbax-checkpoint-tmp").mkdir(parents=True)
     assert not run.has_checkpoint
     changed = override(CONFIG, "train.batch_size", "64")
     run.check_same(changed)
     run.create(changed, Vocabulary(["<S>", "</S>", "<UNK>", "other"]))
     assert run.config() == changed
     assert run.vocabulary().words[3:] == ["other"]
-    assert set(contents(run.path)) == {"config.json", "vocab.txt", "checkpoints"}
+    assert set(contents(run.path)) == {
+        "config.json",
+        "vocab.txt",
+        "checkpoints",
+        "checkpoints/1000.orbax-checkpoint-tmp",
+    }
 
 
 @pytest.mark.parametrize(
