@@ -109,7 +109,8 @@ class Checkpoints:
         except UserError as failure:
             if error is None:
                 raise
-            _log.warning("%s", failure)
+            if str(failure) != str(error):
+                _log.warning("%s", failure)
 
     def save(
         self,
@@ -222,7 +223,10 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            self._manager.close()
+            try:
+                self._manager.close()
+            except Exception as error:  # As in save; Orbax tells again of a save that failed.
+                raise self._failure(self._saving, reason_of(error)) from error
 
     def _steps(self) -> list[int]:
         return [step for step in saved_steps(self.directory) if step not in self._damaged]

@@ -1,11 +1,14 @@
 """SIGTERM and Ctrl-C end a run at the next step instead of in the middle of one."""
 
 import signal
+import threading
 from types import FrameType, TracebackType
 
 
 class Interruption:
     """While in effect, the first SIGTERM or SIGINT is only noted; a second one acts as usual.
+
+    Signals reach the main thread alone: in another one this does nothing.
 
     Attributes:
         signal: number of the signal received, None so far.
@@ -16,6 +19,8 @@ class Interruption:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Interruption":
+        if threading.current_thread() is not threading.main_thread():
+            return self
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._note)
         return self

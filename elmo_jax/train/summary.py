@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from elmo_jax.errors import UserError
 from elmo_jax.model import cost
 from elmo_jax.model.bilm import compute_dtype
 from elmo_jax.parallel import DataParallel
@@ -26,7 +27,7 @@ def startup(inputs: Inputs, devices: DataParallel, until: int, step: int, origin
     lstm = model.lstm
     ends = ", ".join(f"{end:,}" for end in inputs.clusters.cutoffs)
     rows = {
-        "run directory": config.run_dir,
+        "run directory": f"{config.run_dir} (all settings in config.json)",
         "model": f"{lstm.n_layers} x LSTM {lstm.dim}/{lstm.projection_dim}, {model.char_cnn.n_filters} filters, "
         f"{model.char_cnn.n_highway} highway, {jnp.dtype(compute_dtype(model)).name} products",
         "softmax": f"{model.softmax.kind}, {inputs.clusters.n_words:,} words"
@@ -84,5 +85,8 @@ def final(
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}; make room there and start again") from error

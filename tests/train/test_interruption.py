@@ -1,6 +1,7 @@
 """SIGTERM and Ctrl-C: the first is noted, the second acts as usual, and afterwards everything is as it was."""
 
 import signal
+import threading
 
 import pytest
 
@@ -87,3 +88,17 @@ def test_an_ignored_signal_is_ignored_again(number, status):
         signal.raise_signal(number)
         assert interruption.exit_status == status
     assert signal.getsignal(number) is signal.SIG_IGN
+
+
+def test_in_another_thread_signals_are_left_alone():
+    before = handlers()
+    seen = []
+
+    def work() -> None:
+        with Interruption() as interruption:
+            seen.append((handlers(), interruption.requested))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [(before, False)]

@@ -19,6 +19,7 @@ from elmo_jax.config import LSTM, CharCNN, CharEmbedding, Config, Data, Evaluati
 from elmo_jax.errors import UserError
 from elmo_jax.train.pretrain import pretrain
 from elmo_jax.train.report import TrainingReport
+from tests.filesystems import fill, small_disk
 from tests.shared import shared
 from tests.train.small import changed, config
 
@@ -116,6 +117,22 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(unbroke
         assert pretrain(c) == 0
     assert f"checkpoint {newest} in {checkpoints} is damaged" in caplog.text
     assert result(c.run_dir) == unbroken[1]
+
+
+# Orbax abandons the writes beside the one that fails; each complains when it ends.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_full_disk_is_one_clear_error_and_once_there_is_room_the_run_goes_on(unbroken, tmp_path, monkeypatch):
+    with small_disk(tmp_path / "disk", "8m"):
+        c = changed(unbroken[0], run_dir=str(tmp_path / "disk" / "run"))
+        with monkeypatch.context() as patched:
+            stop_at(patched, 5)
+            assert pretrain(c) == 143
+        fill(tmp_path / "disk")
+        with pytest.raises(UserError, match=r"could not be saved in .*No space left.* 7, is intact"):
+            pretrain(c)
+        (tmp_path / "disk" / "filler").unlink()
+        assert pretrain(c) == 0
+        assert result(c.run_dir) == unbroken[1]
 
 
 def test_raising_the_number_of_steps_trains_a_finished_run_longer(unbroken, tmp_path):
