@@ -149,9 +149,6 @@ times of the shards.
     )
     command.add_argument("--text", required=True, metavar="GLOB", help="shards; several globs separated by commas")
     command.add_argument("--output", required=True, metavar="DIR", help="the directory of encoded corpora")
-    command.add_argument(
-        "--heldout", action="store_true", help="the text is config.data.heldout, not config.data.train"
-    )
 
 
 def _add_eval(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -173,7 +170,7 @@ sentence counted; words out of the vocabulary are scored as <UNK>.
     how.add_argument("--streams", type=int, default=32, metavar="N", help="streams of carried LSTM state (default 32)")
     how.add_argument("--stateless", action="store_true", help="reset the state at every sentence")
     command.add_argument("--step", type=int, metavar="N", help="the checkpoint of this step instead of the best one")
-    command.add_argument("--cache-dir", metavar="DIR", help="of encoded corpora (default: that of the run)")
+    command.add_argument("--cache-dir", metavar="DIR", help="of encoded corpora (default: encoded beside RUN)")
     command.add_argument("--json", action="store_true", help="print one JSON object")
 
 

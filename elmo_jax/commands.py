@@ -17,7 +17,6 @@ from elmo_jax.model.bilm import BiLM, compute_dtype
 from elmo_jax.model.clusters import Clusters
 from elmo_jax.telemetry import summary_table
 from elmo_jax.train.evaluate import Evaluator, Perplexity
-from elmo_jax.train.inputs import cache_directory
 from elmo_jax.train.pretrain import pretrain
 from elmo_jax.train.run_directory import RunDirectory
 
@@ -59,7 +58,7 @@ def build_vocabulary(options: argparse.Namespace) -> int:
 
 def encode(options: argparse.Namespace) -> int:
     """Encode text ahead of training."""
-    corpus = prepare(text_source(options.text, "heldout" if options.heldout else "train"), Path(options.output))
+    corpus = prepare(text_source(options.text), Path(options.output))
     print(
         f"{corpus.directory}: {corpus.n_tokens:,} tokens, {corpus.n_sentences:,} sentences, "
         f"{corpus.n_documents:,} documents, {corpus.n_types:,} types; {corpus.n_empty_lines:,} empty lines skipped; "
@@ -79,8 +78,8 @@ def evaluate(options: argparse.Namespace) -> int:
     config, vocabulary, step, params = _load(run, options.step)
     clusters = Clusters(len(vocabulary), config.model.softmax.cutoffs)
     model = BiLM(config.model, clusters, compute_dtype(config.model))
-    cache = Path(options.cache_dir) if options.cache_dir else cache_directory(config)
-    corpus = prepare(text_source(options.text, "eval"), cache)
+    cache = Path(options.cache_dir) if options.cache_dir else run.path.parent / "encoded"
+    corpus = prepare(text_source(options.text), cache)
     evaluator = Evaluator(model, config, vocabulary, parallel.DataParallel())
     result = evaluator(params, corpus, streams=streams, progress=not options.json)
     if options.json:

@@ -73,7 +73,8 @@ class Model:
     lstm: LSTM = field(default_factory=LSTM)
     softmax: Softmax = field(default_factory=Softmax)
     dropout: float = 0.1
-    # "auto" is bfloat16 on accelerators and float32 on CPU; cell state, softmax and loss are always float32.
+    # Of all matrix products; "auto" is bfloat16 on accelerators and float32 on CPU. Their sums, the states of the LSTMs
+    # and the losses are always float32.
     compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
@@ -83,7 +84,7 @@ class Data:
 
     # "pydoc" is the documentation every Python carries: text for a first run without a download.
     source: Literal["text", "pydoc"] = "text"
-    # Globs of text shards, several separated by commas. Held-out text is never trained on.
+    # Globs of text shards, several separated by commas.
     train: str = ""
     heldout: str = ""
     # A vocabulary file with its counts beside it; empty = built from the training text.

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import difflib
 import json
+import os
 import traceback
 import types
 import typing
@@ -141,7 +142,9 @@ def _hints(kind: type, name: str, where: str) -> dict[str, Any]:
 
 def _spelled(text: str, kind: Any) -> Any:
     """The value that command-line text spells: itself where text is wanted, else a Python or JSON value."""
-    if kind is str or typing.get_origin(kind) is Literal:
+    if kind is str:
+        return os.path.expanduser(text)  # what a shell does with a path, but not after "="
+    if typing.get_origin(kind) is Literal:
         return text
     words = {"none": None, "null": None, "true": True, "false": False}
     if text.lower() in words:
@@ -169,7 +172,7 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise UserError(f"{where} is {value!r}: it must be a list")
+            raise UserError(f"{where} is {value!r}: it must be a list, such as (1, 2), or (1,) for one value")
         kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
         if len(kinds) != len(value):
             raise UserError(f"{where} is {value!r}: it must have {len(kinds)} entries")

@@ -181,14 +181,10 @@ class Progress:
         self.close()
 
     def update(self, done: int, values: Mapping[str, Value] | None = None) -> None:
-        """Tell that ``done`` units of the whole run are done, and what else to show.
-
-        A value named ``<unit>/s`` takes the place of the speed measured here.
-        """
+        """Tell that ``done`` units of the whole run are done, and what else to show."""
         self._done, self._values = done, values or self._values
         if self._bar is not None:
-            shown = {name: _text(value) for name, value in self._values.items() if name != f"{self._unit}/s"}
-            self._bar.set_postfix(shown, refresh=False)
+            self._bar.set_postfix({name: _text(value) for name, value in self._values.items()}, refresh=False)
             self._bar.update(done - self._bar.n)
         elif time.monotonic() - self._shown_at >= self._every:
             self._show_line()
@@ -203,17 +199,21 @@ class Progress:
 
     def _show_line(self) -> None:
         self._shown_at = time.monotonic()
-        own = (self._done - self._start) / max(self._shown_at - self._began, 1e-9)
-        rate = self._values.get(f"{self._unit}/s", own)
-        left = tqdm.format_interval((self._total - self._done) / own) if own > 0 else "?"
+        rate = (self._done - self._start) / max(self._shown_at - self._began, 1e-9)
+        left = tqdm.format_interval((self._total - self._done) / rate) if rate > 0 else "?"
         parts = [
             f"{100 * self._done / max(self._total, 1):.1f} %",
             f"{_count(self._done)} of {_count(self._total)} {self._unit}",
-            f"{_count(float(rate))} {self._unit}/s",
+            f"{_count(rate)} {self._unit}/s",
             f"{left} left",
-            *(f"{name} {_text(value)}" for name, value in self._values.items() if name != f"{self._unit}/s"),
+            *(f"{name} {_text(value)}" for name, value in self._values.items()),
         ]
         print(time.strftime("%H:%M:%S"), ", ".join(parts), file=self._stream, flush=True)
+
+
+def safe_exp(x: float) -> float:
+    """``exp(x)``, infinite where a float cannot hold it."""
+    return math.inf if x > 700 else math.exp(x)
 
 
 def message(text: str) -> None:

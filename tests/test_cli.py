@@ -248,7 +248,7 @@ def test_encode_says_what_it_found_and_does_it_once(elmo, folder):
     status, out, _ = elmo("encode", "--text", "a.txt", "--output", "encoded")
     assert status == 0
     (made,) = (folder / "encoded").iterdir()
-    assert made.name.startswith("train-")
+    assert made.name.startswith("text-")
     assert out == (
         f"encoded/{made.name}: 10 tokens, 3 sentences, 2 documents, 8 types; 1 empty lines skipped; the longest token "
         "has 4 bytes\n"
@@ -258,16 +258,11 @@ def test_encode_says_what_it_found_and_does_it_once(elmo, folder):
     assert contents(folder) == before
 
 
-def test_encode_of_heldout_text_is_found_under_that_name(elmo, folder):
-    assert elmo("encode", "--text", "a.txt", "--output", "encoded", "--heldout")[0] == 0
-    assert next((folder / "encoded").iterdir()).name.startswith("heldout-")
-
-
 @pytest.mark.parametrize(
     ("text", "output", "message"),
     [
         ("missing.txt", "encoded", "no text file matches 'missing.txt': check the path"),
-        ("a.txt", "a.txt", "cannot write the encoded corpus a.txt/train-"),
+        ("a.txt", "a.txt", "cannot write the encoded corpus a.txt/text-"),
     ],
 )
 def test_text_that_cannot_be_encoded_is_refused(mistake, text, output, message):

@@ -43,10 +43,10 @@ class Source:
     read: Callable[[Advance], Iterator[Sentence]]
 
 
-def text_source(globs: str, name: str = "text") -> Source:
+def text_source(globs: str) -> Source:
     """The shards that match comma separated ``globs``. Raises what ``expand`` raises."""
     files = tuple(expand(globs))
-    return Source(name, files, lambda advance: read_sentences(files, advance))
+    return Source("text", files, lambda advance: read_sentences(files, advance))
 
 
 def pydoc_source(heldout: bool) -> Source:

@@ -72,8 +72,8 @@ class Vocabulary:
         _refuse_duplicates(path, numbered)
         if len(words) == len(SPECIALS):
             raise UserError(f"{path}: holds only {', '.join(SPECIALS)}; add words, or build one with `elmo vocab`")
-        counts_path = _counts_path(path)
-        return cls(words, _read_counts(counts_path, len(words)) if counts_path.exists() else None)
+        beside = counts_path(path)
+        return cls(words, _read_counts(beside, len(words)) if beside.exists() else None)
 
     def save(self, path: Path | str) -> None:
         """Write the words, and the counts beside them when they are known; each file is replaced as a whole.
@@ -82,10 +82,10 @@ class Vocabulary:
             UserError: when they cannot be written.
         """
         path = Path(path)
-        counts_path = _counts_path(path)
+        beside = counts_path(path)
         files: dict[Path, Iterable[str]] = {path: self.words}
         if self.counts is not None:
-            files[counts_path] = map(str, self.counts.tolist())
+            files[beside] = map(str, self.counts.tolist())
         temporaries = {file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}"): file for file in files}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ class Vocabulary:
                 with temporary.open("w", encoding="utf-8", newline="\n") as stream:
                     stream.writelines(f"{line}\n" for line in files[file])
             # Counts of an earlier vocabulary must never stand beside this one.
-            counts_path.unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
             for temporary, file in temporaries.items():
                 os.replace(temporary, file)
         except OSError as error:
@@ -156,8 +156,9 @@ def count_text(files: Sequence[Path], *, progress: bool = True) -> Counter[str]:
     return counts
 
 
-def _counts_path(path: Path) -> Path:
-    return path.with_suffix(".counts.txt")
+def counts_path(path: Path) -> Path:
+    """The file beside a vocabulary that has its counts: ``vocab.txt`` has ``vocab.counts.txt``."""
+    return path.with_name(path.name.removesuffix(".txt") + ".counts.txt")
 
 
 def _read_lines(path: Path) -> list[str]:

@@ -79,7 +79,8 @@ class SampledSoftmax(FullSoftmax):
         law_V = jnp.log(jnp.log1p(1 / (jnp.arange(self.n_words) + 1.0)) / math.log(self.n_words + 1))
         _, drawn_S = jax.lax.top_k(law_V + jax.random.gumbel(key, (self.n_words,)), n_samples)
         offset_V = self.bias - log_inclusion(law_V, n_samples)
-        true_N = (hidden_NP.astype(jnp.float32) * self.kernel[target_N]).sum(axis=-1) + offset_V[target_N]
+        kernel_NP = self.kernel[target_N].astype(self.dtype)
+        true_N = (hidden_NP * kernel_NP).sum(axis=-1, dtype=jnp.float32) + offset_V[target_N]
         drawn = {"kernel": self.kernel[drawn_S], "bias": offset_V[drawn_S], "word": drawn_S}
         rows = {"hidden": hidden_NP, "true": true_N, "target": target_N}
         return compact(_sampled_loss, drawn, rows, jnp.int32(len(target_N)), _chunk(len(target_N), n_samples))

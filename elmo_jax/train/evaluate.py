@@ -1,6 +1,5 @@
 """Perplexity on held-out text, with the full normalised distribution and every token counted."""
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +13,7 @@ from elmo_jax.data.streams import Rows
 from elmo_jax.data.vocab import Vocabulary
 from elmo_jax.model.bilm import BiLM, zero_carry
 from elmo_jax.parallel import BY_ROWS, REPLICATED, DataParallel
-from elmo_jax.telemetry import Progress
+from elmo_jax.telemetry import Progress, safe_exp
 from elmo_jax.train.step import EVAL_SPECS, EvalState, make_eval_step
 
 # Rows of a stateless evaluation, where their number does not matter to the result.
@@ -44,17 +43,17 @@ class Perplexity:
     @property
     def forward(self) -> float:
         """Forward perplexity."""
-        return math.exp(self.nll_forward / self.count)
+        return safe_exp(self.nll_forward / self.count)
 
     @property
     def backward(self) -> float:
         """Backward perplexity."""
-        return math.exp(self.nll_backward / self.count)
+        return safe_exp(self.nll_backward / self.count)
 
     @property
     def average(self) -> float:
         """Geometric mean of both directions, as published (ELMO_SPEC 2.12)."""
-        return math.exp((self.nll_forward + self.nll_backward) / (2 * self.count))
+        return safe_exp((self.nll_forward + self.nll_backward) / (2 * self.count))
 
     @property
     def oov_rate(self) -> float:
@@ -113,6 +112,8 @@ class Evaluator:
         Returns:
             The sums; the same for any number of devices up to rounding.
         """
+        # Once for all steps: arrays of the host would be copied to every device at each.
+        params = jax.device_put(params, self._devices.sharding(REPLICATED))
         reset: Literal["carried", "sentence"] = "carried" if streams else "sentence"
         wanted = streams or STATELESS_ROWS
         # Rows beyond the wanted ones fill up the last device and read nothing.

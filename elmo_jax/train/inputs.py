@@ -1,18 +1,24 @@
 """Everything a run reads: corpora, vocabulary, and the configuration with what follows from them filled in."""
 
 import dataclasses
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
+
+import jax.numpy as jnp
 
 from elmo_jax.config import Config
 from elmo_jax.data.corpus import Corpus, prepare
 from elmo_jax.data.streams import Rows
 from elmo_jax.data.text import Source, pydoc_source, text_source
-from elmo_jax.data.vocab import Vocabulary, build_from_corpus
+from elmo_jax.data.vocab import Vocabulary, build_from_corpus, counts_path
 from elmo_jax.errors import UserError
+from elmo_jax.model.bilm import compute_dtype
 from elmo_jax.model.clusters import Clusters, choose_cutoffs
 from elmo_jax.train.run_directory import RunDirectory, differences
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,8 @@ class Inputs:
     @property
     def clusters(self) -> Clusters:
         """Sizes of the softmax."""
-        return Clusters(len(self.vocabulary), self.config.model.softmax.cutoffs)
+        softmax = self.config.model.softmax
+        return Clusters(len(self.vocabulary), softmax.cutoffs if softmax.kind == "adaptive" else ())
 
     @property
     def n_steps(self) -> int:
@@ -70,16 +77,21 @@ def gather(config: Config, *, progress: bool = True) -> Inputs:
     Raises:
         UserError: for unusable text or vocabulary, and weights to start from that do not fit.
     """
-    cache = cache_directory(config)
+    cache, run = cache_directory(config), RunDirectory(Path(config.run_dir))
     text = _source(config, heldout=False)
     held = _source(config, heldout=True) if config.data.source == "pydoc" or config.data.heldout else None
+    if config.data.source == "text" and held and (both := set(text.files) & set(held.files)):
+        log.warning("%s is both training and held-out text: its perplexity tells nothing of new text", min(both))
     vocabulary = _given_vocabulary(config)
+    config = _with_dtype(config)
     if vocabulary is not None:
         config = _choose(config, vocabulary)
-    if config.init_from and vocabulary is not None and not RunDirectory(Path(config.run_dir)).has_checkpoint:
-        check_origin(config, vocabulary)
-    corpus = prepare(text, cache, progress=progress)
+        if run.has_checkpoint:
+            run.check_same(config)
+        elif config.init_from:
+            check_origin(config, vocabulary)
     heldout = prepare(held, cache, progress=progress) if held else None
+    corpus = prepare(text, cache, progress=progress)
     if vocabulary is None:
         vocabulary = build_from_corpus(corpus, config.data.min_count, config.data.max_vocabulary)
         config = _choose(config, vocabulary)
@@ -124,16 +136,23 @@ def cache_directory(config: Config) -> Path:
 def _source(config: Config, *, heldout: bool) -> Source:
     if config.data.source == "pydoc":
         return pydoc_source(heldout)
-    return text_source(config.data.heldout, "heldout") if heldout else text_source(config.data.train, "train")
+    return text_source(config.data.heldout if heldout else config.data.train)
 
 
 def _given_vocabulary(config: Config) -> Vocabulary | None:
     """The vocabulary when there is one already."""
     run = RunDirectory(Path(config.run_dir))
+    given = Path(config.data.vocabulary) if config.data.vocabulary else None
     if run.has_checkpoint:
-        return run.vocabulary()
-    if config.data.vocabulary:
-        return Vocabulary.load(Path(config.data.vocabulary))
+        own = run.vocabulary()
+        if given is not None and given.exists() and Vocabulary.load(given).digest() != own.digest():
+            raise UserError(
+                f"config.data.vocabulary is {given}, and {run.path} was trained with other words: leave it out to go "
+                "on with its own, or choose another --config.run_dir"
+            )
+        return own
+    if given is not None:
+        return Vocabulary.load(given)
     return _origin(config).vocabulary() if config.init_from else None
 
 
@@ -145,6 +164,15 @@ def _origin(config: Config) -> RunDirectory:
             f"{origin.config_file}; give the directory that training wrote"
         )
     return origin
+
+
+def _with_dtype(config: Config) -> Config:
+    """Fill in the dtype of products for "auto": that which the run began with, else that for this device."""
+    if config.model.compute_dtype != "auto":
+        return config
+    run = RunDirectory(Path(config.run_dir))
+    name = run.config().model.compute_dtype if run.has_checkpoint else jnp.dtype(compute_dtype(config.model)).name
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, compute_dtype=name))
 
 
 def _choose(config: Config, vocabulary: Vocabulary) -> Config:
@@ -167,7 +195,7 @@ def _choose(config: Config, vocabulary: Vocabulary) -> Config:
     elif vocabulary.counts is None:
         raise UserError(
             f"the adaptive softmax needs the counts of the {n_words} words: put them, one a line, into "
-            f"{Path(config.data.vocabulary).with_suffix('.counts.txt')} (elmo vocab writes it), "
+            f"{counts_path(Path(config.data.vocabulary))} (elmo vocab writes it), "
             "or set --config.model.softmax.cutoffs"
         )
     else:

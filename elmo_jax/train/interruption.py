@@ -1,6 +1,7 @@
 """SIGTERM and Ctrl-C end a run at the next step instead of in the middle of one."""
 
 import signal
+import sys
 import threading
 from types import FrameType, TracebackType
 
@@ -43,6 +44,7 @@ class Interruption:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
         self._restore()
+        sys.stderr.write("\nstopping after this step; once more to stop without saving\n")
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

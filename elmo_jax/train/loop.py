@@ -84,7 +84,8 @@ def run(
         settle(IN_FLIGHT)
         stopping = hooks.stop()
         score = None
-        evaluating = not stopping and (step % hooks.evaluate_every == 0 or step == until)
+        # Also when stopping: a resumed run starts after this step and would never make up for it.
+        evaluating = step % hooks.evaluate_every == 0 or step == until
         if evaluating:
             settle(0)
             with clock.measure("evaluation"):

@@ -17,7 +17,7 @@ from elmo_jax.interop import bilm_tf
 from elmo_jax.model.bilm import BiLM, compute_dtype, zero_carry
 from elmo_jax.parallel import BY_ROWS, REPLICATED, DataParallel
 from elmo_jax.train import loop, optim, summary
-from elmo_jax.train.evaluate import Evaluator, Perplexity
+from elmo_jax.train.evaluate import Evaluator
 from elmo_jax.train.inputs import Inputs, gather
 from elmo_jax.train.interruption import Interruption
 from elmo_jax.train.report import TrainingReport
@@ -47,15 +47,13 @@ def pretrain(config: Config) -> int:
     clock = telemetry.Clock()
     with clock.measure("text"):
         inputs = gather(config)
-    if run.exists:
-        run.check_same(inputs.config)
-    run.create(inputs.config, inputs.vocabulary)
+    if not run.has_checkpoint:
+        run.create(inputs.config, inputs.vocabulary)
     with (
-        Interruption() as interruption,
         telemetry.MetricsWriter(run.metrics) as writer,
         checkpoint.Checkpoints(run.checkpoints, keep=config.checkpoint.keep) as saved,
     ):
-        return _Pretraining(run, inputs, devices, clock, interruption, writer, saved).run()
+        return _Pretraining(run, inputs, devices, clock, writer, saved).run()
 
 
 @dataclass
@@ -78,12 +76,11 @@ class _Pretraining:
         inputs: Inputs,
         devices: DataParallel,
         clock: telemetry.Clock,
-        interruption: Interruption,
         writer: telemetry.MetricsWriter,
         saved: checkpoint.Checkpoints,
     ) -> None:
         self.run_directory, self.inputs, self.devices = run, inputs, devices
-        self.clock, self.interruption, self.writer, self.saved = clock, interruption, writer, saved
+        self.clock, self.writer, self.saved = clock, writer, saved
         self.config, self.until = inputs.config, inputs.n_steps
         self.model = BiLM(self.config.model, inputs.clusters, compute_dtype(self.config.model))
         self.optimizer = optim.make_optimizer(self.config.optimizer, self.until)
@@ -92,15 +89,20 @@ class _Pretraining:
 
     def run(self) -> int:
         """Train until done or interrupted."""
-        with self.clock.measure("initialisation"):
+        interruption = Interruption()
+        with interruption, self.clock.measure("initialisation"):
             start = self._start()
+        # Only now is it sure that this command goes on with that run.
+        self.run_directory.create(self.config, self.inputs.vocabulary)
         self.writer.truncate_after(start.step)
         text = summary.startup(self.inputs, self.devices, self.until, start.step, start.origin, start.state.params)
         telemetry.message(text)
         if start.step < self.until:
-            step = self._train(start)
+            with interruption:
+                step = self._train(start, interruption)
             if step < self.until:
-                return self._stopped(step)
+                telemetry.message(f"stopped at step {step} of {self.until}, saved; the same command goes on from there")
+                return interruption.exit_status
         return self._finish()
 
     def _batches(self) -> Batches:
@@ -111,7 +113,7 @@ class _Pretraining:
         word_ids = corpus.word_ids(self.inputs.vocabulary)
         return Batches(rows, corpus, word_ids, len(self.devices.local_devices) * parts, width, train.unroll_steps)
 
-    def _train(self, start: Start) -> int:
+    def _train(self, start: Start, interruption: Interruption) -> int:
         train, optimizer = self.config.train, self.config.optimizer
         step = make_train_step(
             self.model,
@@ -130,6 +132,7 @@ class _Pretraining:
             self.devices,
             self.clock,
             every=self.config.log_every_steps,
+            until=self.until,
             per_epoch=self.inputs.corpus.n_predictions,
             learning_rate=optim.schedule(optimizer, self.until),
         )
@@ -149,7 +152,7 @@ class _Pretraining:
                     save=self._save,
                     evaluate_every=self.config.evaluation.every_steps,
                     save_every=self.config.checkpoint.every_steps,
-                    stop=lambda: self.interruption.requested,
+                    stop=lambda: interruption.requested,
                 ),
                 clock=self.clock,
             )
@@ -165,26 +168,31 @@ class _Pretraining:
             return None
         limit = self.config.evaluation.max_tokens
         heldout = self.inputs.heldout.first(limit) if limit else self.inputs.heldout
-        params = self.devices.global_state(state, STATE_SPECS).params
+        params = self.devices.global_state(state.params, STATE_SPECS.params)
         result = self.evaluator(params, heldout, streams=self.config.evaluation.streams)
-        self._write_evaluation(step, result, "eval")
-        return result.average
-
-    def _write_evaluation(self, step: int, result: Perplexity, prefix: str) -> None:
-        self.writer.write(step, {f"{prefix}/{name}": value for name, value in result.as_dict().items()})
+        self.writer.write(step, {f"eval/{name}": value for name, value in result.as_dict().items()})
         telemetry.message(f"step {step}: held-out perplexity {result.average:.2f} ({result.kind})")
+        return result.average
 
     def _save(self, step: int, state: TrainState, position: np.ndarray, perplexity: float | None) -> None:
         whole = self.devices.global_state(state, STATE_SPECS)
         meta = {
             "step": step,
             "report": self.report.state(),
-            "corpus": self.inputs.corpus.fingerprint,
-            "vocabulary": self.inputs.vocabulary.digest(),
+            **self._identity(),
         }
         rows = self.devices.from_local_rows(position)
         rest = {"step": whole.step, "opt_state": whole.opt_state, "carry": whole.carry, "position": rows}
         self.saved.save(step, whole.params, rest, meta, perplexity=perplexity)
+
+    def _identity(self) -> dict[str, str | None]:
+        """What a run goes on with unchanged, wherever its files lie."""
+        heldout = self.inputs.heldout
+        return {
+            "training text": self.inputs.corpus.fingerprint,
+            "held-out text": heldout.fingerprint if heldout else None,
+            "vocabulary": self.inputs.vocabulary.digest(),
+        }
 
     def _start(self) -> Start:
         """Own run directory -> the run named by init_from -> random initialisation."""
@@ -220,7 +228,12 @@ class _Pretraining:
 
     def _resume(self, restored: checkpoint.Restored) -> Start:
         meta = restored.meta
-        for name, now in (("corpus", self.inputs.corpus.fingerprint), ("vocabulary", self.inputs.vocabulary.digest())):
+        if restored.step > self.until:
+            raise UserError(
+                f"{self.run_directory.path} has done {restored.step} steps, and this command asks for {self.until}: "
+                f"raise --config.train.n_steps (or n_epochs), or choose another --config.run_dir"
+            )
+        for name, now in self._identity().items():
             if meta[name] != now:
                 raise UserError(
                     f"the {name} of {self.run_directory.path} has changed since step {restored.step} "
@@ -230,10 +243,6 @@ class _Pretraining:
         position = self.devices.local_rows(restored.state.pop("position"))
         state = TrainState(params=restored.params, **restored.state)
         return Start(state, restored.step, position, meta["report"], f"checkpoint of step {restored.step}")
-
-    def _stopped(self, step: int) -> int:
-        telemetry.message(f"stopped at step {step} of {self.until}, saved; the same command goes on from there")
-        return self.interruption.exit_status
 
     def _finish(self) -> int:
         """Evaluate the best weights on all held-out text, export them, and say how it went."""

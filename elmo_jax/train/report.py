@@ -1,11 +1,11 @@
 """What a run says while it trains: one line of metrics per logging interval, and the progress bar."""
 
 import math
-import time
 from typing import Any
 
+from elmo_jax.errors import UserError
 from elmo_jax.parallel import DataParallel
-from elmo_jax.telemetry import Clock, MetricsWriter, Progress
+from elmo_jax.telemetry import Clock, MetricsWriter, Progress, safe_exp
 
 SUMS = ("nll_forward", "nll_backward", "count", "gradient_norm")
 
@@ -19,8 +19,9 @@ class TrainingReport:
         writer: of metrics.jsonl.
         progress: bar over all tokens of the run.
         devices: to read metrics from.
-        clock: of the run.
-        every: steps of an interval.
+        clock: of the run; the speed counts its parts ``input`` and ``step``.
+        every: steps of an interval; the last step ends one too.
+        until: steps of the run.
         per_epoch: predictions of one reading of the corpus.
         learning_rate: by step, as from ``optim.schedule``.
     """
@@ -33,15 +34,17 @@ class TrainingReport:
         clock: Clock,
         *,
         every: int,
+        until: int,
         per_epoch: int,
         learning_rate: Any,
     ) -> None:
         self._writer, self._progress, self._devices, self._clock = writer, progress, devices, clock
-        self._every, self._per_epoch, self._learning_rate = every, per_epoch, learning_rate
+        self._every, self._until = every, until
+        self._per_epoch, self._learning_rate = per_epoch, learning_rate
         self.tokens = 0
         self._sums = dict.fromkeys(SUMS, 0.0)
         self._steps = 0
-        self._since, self._fresh_tokens = time.monotonic(), 0
+        self._worked, self._fresh_tokens = 0.0, 0
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -52,21 +55,34 @@ class TrainingReport:
         self.tokens, self._sums, self._steps = state["tokens"], dict(state["sums"]), state["steps"]
 
     def __call__(self, step: int, metrics: Any) -> None:
-        """Take in the metrics of a step; write them when its interval is complete."""
+        """Take in the metrics of a step; write them when its interval is complete.
+
+        Raises:
+            UserError: when the loss or its gradient is not finite. Nothing of such a step has been saved.
+        """
         scalars = self._devices.scalars(metrics)
+        for name, value in scalars.items():
+            if not math.isfinite(value):
+                raise UserError(
+                    f"{name} is {value} at step {step}: training has diverged; start a new run with a lower "
+                    f"--config.optimizer.learning_rate (it is {float(self._learning_rate(step - 1)):g} at this step)"
+                )
         self._sums = {name: total + scalars[name] for name, total in self._sums.items()}
         self._steps += 1
         count = round(scalars["count"])
         self.tokens += count
         self._fresh_tokens += count
-        if step % self._every == 0:
+        if step % self._every == 0 or step == self._until:
             self._write(step)
+        if step % self._every == 0:
+            self._sums, self._steps = dict.fromkeys(SUMS, 0.0), 0
 
     def _write(self, step: int) -> None:
-        sums, now = self._sums, time.monotonic()
+        sums = self._sums
         forward, backward = sums["nll_forward"] / sums["count"], sums["nll_backward"] / sums["count"]
         loss = (forward + backward) / 2
-        speed = self._fresh_tokens / max(now - self._since, 1e-9)
+        worked = sum(self._clock.seconds.get(part, 0.0) for part in ("input", "step"))
+        speed = self._fresh_tokens / max(worked - self._worked, 1e-9)
         self._writer.write(
             step,
             {
@@ -83,10 +99,4 @@ class TrainingReport:
         )
         shown = {"loss": loss, "perplexity": safe_exp(loss), "epoch": self.tokens / self._per_epoch}
         self._progress.update(self.tokens, shown)
-        self._sums, self._steps = dict.fromkeys(SUMS, 0.0), 0
-        self._since, self._fresh_tokens = now, 0
-
-
-def safe_exp(x: float) -> float:
-    """``exp(x)``, infinite where a float cannot hold it."""
-    return math.exp(x) if x < 700 else math.inf
+        self._worked, self._fresh_tokens = worked, 0

@@ -21,14 +21,16 @@ from elmo_jax.config import Config
 from elmo_jax.data.vocab import Vocabulary
 from elmo_jax.errors import UserError
 
-# What may differ between a run and its continuation; the rest decides what is learnt and must be the same.
+# What may differ between a run and its continuation: steps, intervals, devices, and where files lie (the texts and the
+# vocabulary themselves must be the same). The rest decides what is learnt, or which checkpoint is the best.
 CHANGEABLE = (
     "run_dir",
     "init_from",
     "train.n_epochs",
     "train.n_steps",
+    "train.gradient_accumulation",
     "parallel",
-    "evaluation",
+    "evaluation.every_steps",
     "checkpoint",
     "log_every_steps",
     "data.train",

@@ -136,10 +136,10 @@ def test_boundary_marks_are_refused(tmp_path):
 
 
 def test_a_text_is_encoded_once(shard, tmp_path, monkeypatch):
-    first = prepare(text_source(str(shard), "news"), tmp_path / "cache")
-    assert first.directory.name.startswith("news-")
+    first = prepare(text_source(str(shard)), tmp_path / "cache")
+    assert first.directory.name.startswith("text-")
     monkeypatch.setattr(corpus_module, "encode", None)
-    assert prepare(text_source(str(shard), "news"), tmp_path / "cache").directory == first.directory
+    assert prepare(text_source(str(shard)), tmp_path / "cache").directory == first.directory
 
 
 def test_a_changed_text_is_encoded_again(shard, tmp_path):
@@ -179,8 +179,8 @@ def test_what_a_killed_build_left_is_removed_after_a_day(shard, tmp_path):
 
 def test_what_was_encoded_is_logged(shard, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
-        corpus = prepare(text_source(str(shard), "news"), tmp_path / "cache")
-    assert caplog.messages == [f"news: 8 tokens, 3 sentences, 8 types, 1 empty lines ({corpus.directory})"]
+        corpus = prepare(text_source(str(shard)), tmp_path / "cache")
+    assert caplog.messages == [f"text: 8 tokens, 3 sentences, 8 types, 1 empty lines ({corpus.directory})"]
 
 
 # Damage

@@ -67,12 +67,18 @@ def test_what_is_saved_has_been_reported():
             assert of("report", events[:i])[-1] == event[1]
 
 
-def test_a_stop_saves_at_once_without_evaluating():
-    state, step, events, _ = toy(10, stop_at=5, evaluate_every=5)
+def test_a_stop_saves_at_once():
+    state, step, events, _ = toy(10, stop_at=5)
     assert (state, step) == (15, 5)
     assert of("save", events)[-1] == 5
-    assert of("evaluate", events) == []
+    assert of("evaluate", events) == [4]
     assert of("report", events) == [1, 2, 3, 4, 5]
+
+
+def test_a_stop_does_not_skip_an_evaluation_that_is_due():
+    _, step, events, _ = toy(10, stop_at=4)
+    assert step == 4
+    assert ("save", 4, 10, "position 4", 96.0) in events
 
 
 def test_it_goes_on_from_a_step():

@@ -142,6 +142,24 @@ def test_raising_the_number_of_steps_trains_a_finished_run_longer(unbroken, tmp_
     assert result(short.run_dir) == unbroken[1]
 
 
+def test_fewer_steps_than_are_done_are_refused(unbroken):
+    before = (Path(unbroken[0].run_dir) / "config.json").read_bytes()
+    with pytest.raises(
+        UserError, match=r"has done 12 steps, and this command asks for 5: raise --config.train.n_steps"
+    ):
+        pretrain(changed(unbroken[0], train={"n_steps": 5}))
+    assert (Path(unbroken[0].run_dir) / "config.json").read_bytes() == before
+
+
+def test_training_that_diverges_is_an_error_and_is_not_saved(unbroken, tmp_path):
+    c = elsewhere(unbroken, tmp_path, optimizer={"learning_rate": 1e38})
+    with pytest.raises(
+        UserError, match=r"at step \d: training has diverged; start a new run with a lower --config.opt"
+    ):
+        pretrain(c)
+    assert not any((Path(c.run_dir) / "checkpoints").iterdir())
+
+
 def test_a_finished_run_is_left_as_it_is(unbroken):
     before = result(unbroken[0].run_dir)
     assert pretrain(unbroken[0]) == 0
@@ -177,10 +195,12 @@ def test_a_run_goes_on_only_with_its_own_text(unbroken, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         stop_at(patched, 5)
         assert pretrain(c) == 143
+    before = (Path(c.run_dir) / "config.json").read_bytes()
     text = Path(c.data.train)
     text.write_text(text.read_text() + "one more sentence\n")
-    with pytest.raises(UserError, match=r"the corpus of .* has changed since step"):
+    with pytest.raises(UserError, match=r"the training text of .* has changed since step"):
         pretrain(c)
+    assert (Path(c.run_dir) / "config.json").read_bytes() == before
 
 
 def learner(folder, text, heldout, **changes):
