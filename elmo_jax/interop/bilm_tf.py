@@ -4,7 +4,6 @@ The parameter tree of docs/design.md was chosen so that it holds bilm-tf's numbe
 leaf of the tree, or two of them one above the other (``W_0``), and conversion is reshaping, bit-exact both ways.
 """
 
-import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -268,11 +267,12 @@ def _from_leaves(dataset: _Dataset, flat: Mapping[str, Any]) -> Array:
 
 def _write_hdf5(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write datasets into a new file. On a full disk the HDF5 library ends the process, so Python does the writing."""
-    image = io.BytesIO()
-    with h5py.File(image, "w") as file:
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
         for name, array in arrays.items():
             file.create_dataset(name, data=array)
-    path.write_bytes(image.getbuffer())
+        file.flush()
+        image = file.id.get_file_image()
+    path.write_bytes(image)
 
 
 def _notes(config: Config, *, exports_softmax: bool) -> list[str]:
