@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from elmo_jax import checkpoint
+from elmo_jax import checkpoint, cli
 from elmo_jax.checkpoint_files import read_meta
 from elmo_jax.config import LSTM, CharCNN, CharEmbedding, Config, Data, Evaluation, Model, Optimizer, Softmax, Train
 from elmo_jax.errors import UserError
 from elmo_jax.train.pretrain import pretrain
 from elmo_jax.train.report import TrainingReport
-from tests.filesystems import fill, small_disk
+from tests.filesystems import contents, fill, small_disk
 from tests.shared import shared
 from tests.train.small import changed, config
 
@@ -188,6 +188,37 @@ def test_init_from_starts_from_the_best_weights_of_another_run(unbroken, tmp_pat
     _, ours, _ = checkpoint.restore_params(Path(c.run_dir) / "checkpoints")
     np.testing.assert_allclose(ours["lstm_1"]["input_kernel"], theirs["lstm_1"]["input_kernel"], atol=1e-9)
     np.testing.assert_allclose(ours["softmax"]["head_kernel"], theirs["softmax"]["head_kernel"], atol=1e-9)
+
+
+def command(*arguments):
+    """The exit status of ``elmo``."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(list(map(str, arguments)))
+    return stopped.value.code
+
+
+@pytest.mark.parametrize("how", [["--streams", 4], ["--stateless"]])
+def test_elmo_eval_measures_what_the_run_did(unbroken, tmp_path, monkeypatch, capsys, how):
+    monkeypatch.chdir(tmp_path)
+    c = unbroken[0]
+    assert command("eval", c.run_dir, "--text", c.data.heldout, "--json", *how) == 0
+    found = json.loads(capsys.readouterr().out)
+    wanted = json.loads((Path(c.run_dir) / "summary.json").read_text())["heldout"][how == ["--stateless"]]
+    assert {name: found[name] for name in wanted} == wanted
+    assert found["step"] == 12
+    assert not any(tmp_path.iterdir())
+    assert command("eval", c.run_dir, "--text", c.data.heldout, *how) == 0
+    assert f"perplexity     {wanted['perplexity']:.3f}" in capsys.readouterr().out
+
+
+def test_elmo_export_writes_what_the_run_did_from_any_checkpoint(unbroken, tmp_path, capsys):
+    run = Path(unbroken[0].run_dir)
+    assert command("export", run, tmp_path / "best") == 0
+    assert contents(tmp_path / "best") == contents(run / "export")
+    assert command("export", run, tmp_path / "other", "--step", 8) == 0
+    assert contents(tmp_path / "other")["weights.hdf5"] != contents(run / "export")["weights.hdf5"]
+    assert command("export", run, tmp_path / "none", "--step", 7) == 2
+    assert "no checkpoint 7" in capsys.readouterr().err
 
 
 def test_a_run_goes_on_only_with_its_own_text(unbroken, tmp_path, monkeypatch):
