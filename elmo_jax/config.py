@@ -119,7 +119,8 @@ class Optimizer:
     """Adagrad as published or AdamW, with an optional warm-up and cosine decay."""
 
     name: Literal["adagrad", "adamw"] = "adagrad"
-    learning_rate: float = 0.2
+    # The highest; None = 0.2 for adagrad, as published, and 0.001 for adamw.
+    learning_rate: float | None = None
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_steps: int = 0
     # Cosine: the learning rate at the last step, as a fraction of its peak.
@@ -262,7 +263,7 @@ def _rules(c: Config) -> list[tuple[bool, str, str]]:
             f"must be at least 1 and divide train.batch_size ({train.batch_size})",
         ),
         (0 <= train.seed < 2**31, "train.seed", "must be between 0 and 2147483647"),
-        (opt.learning_rate > 0, "optimizer.learning_rate", "must be above 0"),
+        (opt.learning_rate is None or opt.learning_rate > 0, "optimizer.learning_rate", "must be above 0, or none"),
         (opt.warmup_steps >= 0, "optimizer.warmup_steps", "must be 0 or more"),
         (0 <= opt.final_fraction <= 1, "optimizer.final_fraction", "must be between 0 and 1"),
         (opt.all_clip_norm_val > 0, "optimizer.all_clip_norm_val", "must be above 0"),

@@ -4,13 +4,21 @@ import optax
 
 from elmo_jax.config import Optimizer
 
+# Learning rates where none is configured.
+DEFAULT_RATES = {"adagrad": 0.2, "adamw": 0.001}
+
+
+def peak_rate(config: Optimizer) -> float:
+    """The highest learning rate: the configured one, or what suits the optimiser."""
+    return DEFAULT_RATES[config.name] if config.learning_rate is None else config.learning_rate
+
 
 def schedule(config: Optimizer, n_steps: int) -> optax.Schedule:
     """Learning rate by step: linear warm-up, then constant or cosine.
 
     The cosine ends at ``final_fraction`` of the peak, at step ``n_steps``.
     """
-    peak, warm = config.learning_rate, config.warmup_steps
+    peak, warm = peak_rate(config), config.warmup_steps
     if config.schedule == "cosine":
         after = optax.cosine_decay_schedule(peak, max(1, n_steps - warm), config.final_fraction)
     else:

@@ -16,6 +16,7 @@ from elmo_jax.parallel import DataParallel
 from elmo_jax.telemetry import Clock, parameter_table, summary_table
 from elmo_jax.train.evaluate import Perplexity
 from elmo_jax.train.inputs import Inputs
+from elmo_jax.train.optim import peak_rate
 from elmo_jax.train.run_directory import RunDirectory
 
 
@@ -38,7 +39,7 @@ def startup(inputs: Inputs, devices: DataParallel, until: int, step: int, origin
         "held-out text": f"{heldout.n_tokens:,} tokens" if heldout else "none: no evaluation (config.data.heldout)",
         "batch": f"{train.batch_size} rows x {train.unroll_steps} tokens = {per_step:,} predictions a direction",
         "steps": f"{until:,} = {until * per_step / corpus.n_predictions:.2f} epochs; from step {step:,}",
-        "optimiser": f"{config.optimizer.name}, learning rate {config.optimizer.learning_rate:g}, "
+        "optimiser": f"{config.optimizer.name}, learning rate {peak_rate(config.optimizer):g}, "
         f"{config.optimizer.schedule}, clipped at {config.optimizer.all_clip_norm_val:g}",
         "weights from": origin,
         **_cost(inputs),

@@ -49,6 +49,12 @@ def test_warm_up_then_cosine():
     assert float(rate(109)) == pytest.approx(0.1)
 
 
+def test_each_optimiser_has_a_learning_rate_that_suits_it():
+    assert float(schedule(Optimizer("adagrad"), 10)(0)) == pytest.approx(0.2)
+    assert float(schedule(Optimizer("adamw"), 10)(0)) == pytest.approx(0.001)
+    assert float(schedule(Optimizer("adamw", learning_rate=0.2), 10)(0)) == pytest.approx(0.2)
+
+
 def test_constant_stays():
     rate = schedule(Optimizer(), 10)
     assert float(rate(0)) == float(rate(10_000)) == pytest.approx(0.2)
