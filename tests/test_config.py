@@ -246,7 +246,10 @@ def test_the_last_value_within_the_range_is_good(path, text):
     overridden(path, text)
 
 
-FLOATS = [path for path, value in leaves(CONFIG) if isinstance(value, float)] + ["optimizer.loss_scale", "optimizer.learning_rate"]
+FLOATS = [path for path, value in leaves(CONFIG) if isinstance(value, float)] + [
+    "optimizer.loss_scale",
+    "optimizer.learning_rate",
+]
 
 
 @pytest.mark.parametrize("path", FLOATS)
