@@ -5,7 +5,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from elmo_jax.config import CharCNN
 from elmo_jax.model.compact import compact
@@ -57,7 +56,7 @@ class CharEncoder(nn.Module):
     def _encode(self, params: Any, chars_UC: jax.Array) -> jax.Array:
         config, dtype = self.config, self.dtype
         act = {"relu": jax.nn.relu, "tanh": jnp.tanh}[config.activation]
-        x_UCE = _lookup(params["char_embed"].astype(dtype), chars_UC)
+        x_UCE = params["char_embed"].astype(dtype)[chars_UC]
         cnn = [params[f"cnn_{i}"] for i in range(len(config.filters))]
         x_UF = jnp.concatenate([act(_max_convolution(x_UCE, c["kernel"], c["bias"])) for c in cnn], axis=-1)
         for k in range(config.n_highway):
@@ -91,29 +90,11 @@ def _highway_shapes(f: int) -> Shapes:
     }
 
 
-@jax.custom_vjp
-def _lookup(table_VE: jax.Array, ids_UC: jax.Array) -> jax.Array:
-    """``table[ids]``, whose gradient is a product with one-hot rows: scattering into so few rows is slow."""
-    return table_VE[ids_UC]
-
-
-def _lookup_forward(table_VE: jax.Array, ids_UC: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return table_VE[ids_UC], ids_UC
-
-
-def _lookup_backward(ids_UC: jax.Array, cotangent_UCE: jax.Array) -> tuple[jax.Array, np.ndarray]:
-    one_hot_UCV = jax.nn.one_hot(ids_UC, N_CHARACTERS, dtype=cotangent_UCE.dtype)
-    gradient_VE = jnp.einsum("UCV,UCE->VE", one_hot_UCV, cotangent_UCE, preferred_element_type=jnp.float32)
-    return gradient_VE.astype(cotangent_UCE.dtype), np.zeros(ids_UC.shape, jax.dtypes.float0)
-
-
-_lookup.defvjp(_lookup_forward, _lookup_backward)
-
-
 def _max_convolution(x_UCE: jax.Array, kernel_wEF: jax.Array, bias_F: jax.Array) -> jax.Array:
     """The largest response over all positions, padding inside the token included; float32 ``[U, F]``.
 
-    The convolution is one product of all windows with the kernel: XLA's own is ten times slower inside a loop on CPU.
+    The convolution is one product of all windows with the kernel: on CPU XLA's own is many times slower inside a loop
+    (benchmarks/encoder.py).
     """
     width, e, f = kernel_wEF.shape
     n = x_UCE.shape[1] - width + 1
