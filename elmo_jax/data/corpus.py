@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Corpus", "encode", "open_corpus", "prepare"]
 
 log = logging.getLogger(__name__)
+
+TYPES_AT_ONCE = 1 << 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,10 +86,13 @@ class Corpus:
         start, end = self.type_offsets[type_id : type_id + 2]
         return self.type_bytes[start:end].tobytes().decode()
 
-    def words(self) -> list[str]:
-        """The tokens of all types."""
-        data, offsets = self.type_bytes.tobytes(), self.type_offsets.tolist()
-        return [data[start:end].decode() for start, end in pairwise(offsets)]
+    def words(self) -> Iterator[str]:
+        """The tokens of all types, one after the other: lists of them all would outweigh the model."""
+        for first in range(0, self.n_types, TYPES_AT_ONCE):
+            offsets = self.type_offsets[first : first + TYPES_AT_ONCE + 1].tolist()
+            data, begin = self.type_bytes[offsets[0] : offsets[-1]].tobytes(), offsets[0]
+            for start, end in pairwise(offsets):
+                yield data[start - begin : end - begin].decode()
 
     def first(self, n_predictions: int) -> "Corpus":
         """The first sentences, at least one and as many as have at most ``n_predictions`` predictions.

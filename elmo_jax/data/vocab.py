@@ -120,21 +120,22 @@ def build(counts: Mapping[str, int] | Iterable[tuple[str, int]], min_count: int,
     """
     left = dict(counts)
     special_counts = [left.pop(special, 0) for special in SPECIALS]
-    frequent = sorted((-count, word) for word, count in left.items() if count >= min_count)
-    kept = frequent[: max(max_size - len(SPECIALS), 0)]
+    kept = sorted(word for word, count in left.items() if count >= min_count)
+    kept.sort(key=left.__getitem__, reverse=True)  # stable: equals stay sorted by the word
+    del kept[max(max_size - len(SPECIALS), 0) :]
     if not kept:
         raise UserError(
             f"no word of {len(left)} is left with min_count {min_count} and max_vocabulary {max_size}: lower "
             f"min_count (the most frequent word occurs {max(left.values(), default=0)} times) or raise max_vocabulary"
         )
-    kept_counts = [-count for count, _ in kept]
+    kept_counts = [left[word] for word in kept]
     special_counts[SPECIALS.index(UNK)] += sum(left.values()) - sum(kept_counts)
-    return Vocabulary([*SPECIALS, *(word for _, word in kept)], [*special_counts, *kept_counts])
+    return Vocabulary([*SPECIALS, *kept], [*special_counts, *kept_counts])
 
 
 def build_from_corpus(corpus: Corpus, min_count: int, max_size: int) -> Vocabulary:
     """The vocabulary of an encoded corpus; see ``build``."""
-    return build(zip(corpus.words(), corpus.type_counts.tolist(), strict=True), min_count, max_size)
+    return build(zip(corpus.words(), map(int, corpus.type_counts), strict=True), min_count, max_size)
 
 
 def count_text(files: Sequence[Path], *, progress: bool = True) -> Counter[str]:

@@ -19,7 +19,7 @@ from elmo_jax.model.cross_entropy import linear_cross_entropy
 from elmo_jax.model.initializers import normal, zeros
 
 # Rows of a tail worked off at a time: an eighth of all, or as many as have so many logits, but not fewer than this.
-CHUNK_LOGITS, MIN_CHUNK = 2**21, 32
+CHUNK_LOGITS, MIN_CHUNK = 2**20, 8
 
 
 class FullSoftmax(nn.Module):

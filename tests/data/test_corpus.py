@@ -68,7 +68,7 @@ def test_encoding_keeps_the_text(tmp_path_factory, sentences):
 def test_types_are_sorted_by_length_and_bytes(tmp_path_factory, sentences):
     directory = tmp_path_factory.mktemp("encoded") / "corpus"
     encode(iter(sentences), directory)
-    words = open_corpus(directory).words()
+    words = list(open_corpus(directory).words())
     assert words[:2] == ["<S>", "</S>"]
     assert words[2:] == sorted(set(words[2:]), key=lambda word: (len(utf8(word)), utf8(word)))
 
@@ -116,7 +116,7 @@ def test_types_find_their_word_in_any_vocabulary(encoded):
     vocabulary = Vocabulary(["b", "</S>", "cc", "<UNK>", "<S>", "never"])
     ids = corpus.word_ids(vocabulary)
     assert ids.dtype == np.int32
-    assert corpus.words() == ["<S>", "</S>", "a", "b", "cc", "<UNK>"]
+    assert list(corpus.words()) == ["<S>", "</S>", "a", "b", "cc", "<UNK>"]
     assert ids.tolist() == [4, 1, 3, 0, 2, 3]
 
 
