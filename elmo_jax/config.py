@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
+from elmo_jax.config_rules import rules
 from elmo_jax.errors import UserError
 
 # Filters of all published ELMo models: (width in characters, number of filters).
@@ -69,24 +70,55 @@ class Softmax:
 class Model:
     """Everything that decides the shapes of the parameters, dropout and the dtype of the products."""
 
+    # What the first layer is made from: the characters of each word, or a table of the words of the vocabulary.
+    input: Literal["characters", "words"] = "characters"
+    # False: only the forward direction, as bilm-tf has it too.
+    bidirectional: bool = True
+    # Word input: the softmax and the table of the input are one (full and sampled softmax).
+    share_embedding_softmax: bool = False
     char_cnn: CharCNN = field(default_factory=CharCNN)
     lstm: LSTM = field(default_factory=LSTM)
     softmax: Softmax = field(default_factory=Softmax)
     dropout: float = 0.1
+    # Where: on the input of the first LSTM layer, on that of the others, before the softmax (all three as published).
+    dropout_places: tuple[Literal["input", "between", "output"], ...] = ("input", "between", "output")
+    # A fresh mask for every position (as published), or one for all positions of a window (Gal and Ghahramani 2016).
+    dropout_mask: Literal["position", "window"] = "position"
     # Of all matrix products; "auto" is bfloat16 on accelerators and float32 on CPU. Their sums, the states of the LSTMs
     # and the losses are always float32.
     compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
 @dataclass(frozen=True)
+class TFDS:
+    """A text builder of TensorFlow Datasets, prepared in the array_record format."""
+
+    name: str = "lm1b"
+    # Splits, such as "train", "train[:10%]" or "train+validation"; heldout may be empty.
+    train: str = "train"
+    heldout: str = "test"
+    # The text feature; empty = the only one there is.
+    feature: str = ""
+    # Empty = TFDS_DATA_DIR, else ~/tensorflow_datasets.
+    data_dir: str = ""
+
+
+@dataclass(frozen=True)
 class Data:
-    """Where the text comes from. Text is one sentence a line, tokens separated by whitespace."""
+    """Where the text comes from, and how it is cut into sentences and tokens."""
 
     # "pydoc" is the documentation every Python carries: text for a first run without a download.
-    source: Literal["text", "pydoc"] = "text"
-    # Globs of text shards, several separated by commas.
+    source: Literal["text", "pydoc", "tfds"] = "text"
+    # Globs of text shards (plain, .gz or .zst), several separated by commas.
     train: str = ""
     heldout: str = ""
+    tfds: TFDS = field(default_factory=TFDS)
+    # Tokens: as separated by whitespace, Unicode words (UAX 29), or the rules of Moses for a language.
+    tokenizer: Literal["whitespace", "unicode", "moses"] = "whitespace"
+    # Sentences: one a line, or found within each line by the rules of Unicode (UAX 29).
+    sentences: Literal["lines", "unicode"] = "lines"
+    # Of the Moses rules: an ISO 639-1 code.
+    language: str = "en"
     # A vocabulary file with its counts beside it; empty = built from the training text.
     vocabulary: str = ""
     min_count: int = 1
@@ -109,19 +141,22 @@ class Train:
     n_steps: int | None = None
     # Rows of a device are worked off in this many parts, for memory; the gradient is that of the whole.
     gradient_accumulation: int = 1
-    # "carried": the LSTM state flows from sentence to sentence (as published); "sentence": it starts at zero.
-    state: Literal["carried", "sentence"] = "carried"
+    # "carried": the LSTM state flows from sentence to sentence (as published); "sentence": it starts at zero;
+    # "random": it starts at zero at some sentences, each with reset_probability.
+    state: Literal["carried", "sentence", "random"] = "carried"
+    reset_probability: float = 0.1
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Adagrad as published or AdamW, with an optional warm-up and cosine decay."""
+    """The optimiser, from Optax, and its learning rate over the steps."""
 
-    name: Literal["adagrad", "adamw"] = "adagrad"
-    # The highest; None = 0.2 for adagrad, as published, and 0.001 for adamw.
+    name: Literal["adagrad", "adamw", "adafactor", "lion"] = "adagrad"
+    # The highest; None = 0.2 for adagrad, as published, and what suits the others (train/optim.py).
     learning_rate: float | None = None
-    schedule: Literal["constant", "cosine"] = "constant"
+    # After a linear warm-up; "inverse_sqrt" falls with the square root of the step.
+    schedule: Literal["constant", "cosine", "inverse_sqrt"] = "constant"
     warmup_steps: int = 0
     # Cosine: the learning rate at the last step, as a fraction of its peak.
     final_fraction: float = 0.0
@@ -131,7 +166,10 @@ class Optimizer:
     initial_accumulator: float = 1.0
     weight_decay: float = 0.0
     b1: float = 0.9
-    b2: float = 0.999
+    # None = 0.999 for adamw and 0.99 for lion.
+    b2: float | None = None
+    # Evaluate, keep as the best and export an exponential moving average of the weights; None = the weights themselves.
+    ema_decay: float | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +188,8 @@ class Evaluation:
     streams: int = 32
     # Held-out predictions used per evaluation during training; 0 = all. The last evaluation always uses all.
     max_tokens: int = 200_000
+    # Stop after so many evaluations in a row that are no better than the best before them; 0 = never.
+    patience: int = 0
 
 
 @dataclass(frozen=True)
@@ -158,6 +198,19 @@ class Checkpoint:
 
     every_steps: int = 1000
     keep: int = 2
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Where a run can be watched besides metrics.jsonl, and the window of the profiler."""
+
+    # TensorBoard event files in the run directory, in tensorboard/.
+    tensorboard: bool = False
+    # Weights & Biases (the extra `wandb`): the name of a project; empty = off.
+    wandb_project: str = ""
+    # Trace these steps with JAX's profiler into profile/ of the run directory; 0 steps = none.
+    profile_first_step: int = 10
+    profile_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -174,7 +227,10 @@ class Config:
     parallel: Parallel = field(default_factory=Parallel)
     evaluation: Evaluation = field(default_factory=Evaluation)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    watch: Watch = field(default_factory=Watch)
     log_every_steps: int = 10
+    # Stop at the operation that makes a NaN, and refuse transfers between host and device that nobody asked for: slow.
+    debug: bool = False
 
     def validate(self) -> "Config":
         """Check every rule between values and return the configuration itself.
@@ -185,100 +241,10 @@ class Config:
         for path, value in leaves(self):
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"config.{path} is {value!r}: must be a finite number")
-        for ok, path, rule in _rules(self):
+        for ok, path, rule in rules(self):
             if not ok:
                 raise UserError(f"config.{path} is {get_path(self, path)!r}: {rule}")
         return self
-
-
-def _rules(c: Config) -> list[tuple[bool, str, str]]:
-    cnn, lstm, train, opt = c.model.char_cnn, c.model.lstm, c.train, c.optimizer
-    widest = max((width for width, _ in cnn.filters), default=0)
-    cutoffs = c.model.softmax.cutoffs
-    positive = "must be at least 1"
-    return [
-        (cnn.embedding.dim >= 1, "model.char_cnn.embedding.dim", positive),
-        (
-            len(cnn.filters) >= 1,
-            "model.char_cnn.filters",
-            "needs at least one (width, number) pair, such as ((1, 32),)",
-        ),
-        (
-            all(w >= 1 and n >= 1 for w, n in cnn.filters),
-            "model.char_cnn.filters",
-            "each (width, number) pair must be at least (1, 1)",
-        ),
-        (
-            cnn.max_characters_per_token >= max(3, widest),
-            "model.char_cnn.max_characters_per_token",
-            f"must be at least 3 and at least the widest filter ({widest})",
-        ),
-        (cnn.n_highway >= 0, "model.char_cnn.n_highway", "must be 0 or more"),
-        (lstm.dim >= 1, "model.lstm.dim", positive),
-        (
-            1 <= lstm.projection_dim <= lstm.dim,
-            "model.lstm.projection_dim",
-            f"must be between 1 and lstm.dim ({lstm.dim}); equal means no projection",
-        ),
-        (lstm.n_layers >= 1, "model.lstm.n_layers", positive),
-        (lstm.cell_clip is None or lstm.cell_clip > 0, "model.lstm.cell_clip", "must be above 0, or none"),
-        (lstm.proj_clip is None or lstm.proj_clip > 0, "model.lstm.proj_clip", "must be above 0, or none"),
-        (0 <= c.model.dropout < 1, "model.dropout", "must be at least 0 and below 1"),
-        (
-            all(a < b for a, b in zip((0, *cutoffs), cutoffs, strict=False)),
-            "model.softmax.cutoffs",
-            "must be positive and increasing, such as (4000, 40000)",
-        ),
-        (c.model.softmax.factor >= 1, "model.softmax.factor", "must be at least 1"),
-        (c.model.softmax.n_negative_samples_batch >= 1, "model.softmax.n_negative_samples_batch", positive),
-        (
-            c.data.source != "text" or bool(c.data.train),
-            "data.train",
-            "source 'text' needs a glob of text shards: --config.data.train='corpus/*.txt'",
-        ),
-        (
-            c.data.source != "pydoc" or not c.data.train,
-            "data.train",
-            "source 'pydoc' reads no files; to train on this text set --config.data.source=text",
-        ),
-        (
-            c.data.source != "pydoc" or not c.data.heldout,
-            "data.heldout",
-            "source 'pydoc' reads no files and has held-out text of its own; leave it empty or set "
-            "--config.data.source=text",
-        ),
-        (c.data.min_count >= 1, "data.min_count", positive),
-        (
-            c.data.max_vocabulary >= 4,
-            "data.max_vocabulary",
-            "must leave room for <S>, </S>, <UNK> and a word: at least 4",
-        ),
-        (train.batch_size >= 1, "train.batch_size", positive),
-        (train.unroll_steps >= 1, "train.unroll_steps", positive),
-        (train.n_epochs > 0, "train.n_epochs", "must be above 0"),
-        (train.n_steps is None or train.n_steps >= 1, "train.n_steps", "must be at least 1, or none"),
-        (
-            train.gradient_accumulation >= 1 and train.batch_size % train.gradient_accumulation == 0,
-            "train.gradient_accumulation",
-            f"must be at least 1 and divide train.batch_size ({train.batch_size})",
-        ),
-        (0 <= train.seed < 2**31, "train.seed", "must be between 0 and 2147483647"),
-        (opt.learning_rate is None or opt.learning_rate > 0, "optimizer.learning_rate", "must be above 0, or none"),
-        (opt.warmup_steps >= 0, "optimizer.warmup_steps", "must be 0 or more"),
-        (0 <= opt.final_fraction <= 1, "optimizer.final_fraction", "must be between 0 and 1"),
-        (opt.all_clip_norm_val > 0, "optimizer.all_clip_norm_val", "must be above 0"),
-        (opt.loss_scale is None or opt.loss_scale > 0, "optimizer.loss_scale", "must be above 0, or none"),
-        (opt.initial_accumulator > 0, "optimizer.initial_accumulator", "must be above 0"),
-        (opt.weight_decay >= 0, "optimizer.weight_decay", "must be 0 or more"),
-        (0 <= opt.b1 < 1, "optimizer.b1", "must be at least 0 and below 1"),
-        (0 <= opt.b2 < 1, "optimizer.b2", "must be at least 0 and below 1"),
-        (c.evaluation.every_steps >= 1, "evaluation.every_steps", positive),
-        (c.evaluation.streams >= 0, "evaluation.streams", "must be 0 (stateless) or more"),
-        (c.evaluation.max_tokens >= 0, "evaluation.max_tokens", "must be 0 (all) or more"),
-        (c.checkpoint.every_steps >= 1, "checkpoint.every_steps", positive),
-        (c.checkpoint.keep >= 1, "checkpoint.keep", positive),
-        (c.log_every_steps >= 1, "log_every_steps", positive),
-    ]
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:

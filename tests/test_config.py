@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from elmo_jax import config_io
-from elmo_jax.config import Config, Data, Model, Softmax, Train, _rules, get_path, leaves
+from elmo_jax.config import Config, Data, Model, Softmax, Train, get_path, leaves
+from elmo_jax.config_rules import rules
 from elmo_jax.errors import UserError
 from elmo_jax.interop.bilm_tf import shapes
 from elmo_jax.train.optim import peak_rate
@@ -118,9 +119,9 @@ def test_every_kind_of_field_can_be_set(path, text, value):
     [
         ("modle.lstm.dim", "config has no field 'modle'; did you mean 'model'?"),
         ("train.batchsize", "config.train has no field 'batchsize'; did you mean 'batch_size'?"),
-        ("evaluation.zzz", "config.evaluation has no field 'zzz'; it has every_steps, streams, max_tokens"),
+        ("evaluation.zzz", "config.evaluation has no field 'zzz'; it has every_steps, streams, max_tokens, patience"),
         ("", "config has no field ''; it has run_dir, "),
-        ("model", "config.model is a group of fields; set one of them, such as --config.model.char_cnn.activation=..."),
+        ("model", "config.model is a group of fields; set one of them, such as --config.model.input=..."),
         ("model.lstm", "config.model.lstm is a group of fields; set one of them, such as --config.model.lstm.dim=..."),
         (
             "train.seed.value",
@@ -174,6 +175,7 @@ OUT_OF_RANGE = [
     ("model.softmax.cutoffs", "(20, 20)", "must be positive and increasing, such as (4000, 40000)"),
     ("model.softmax.factor", "0.5", "must be at least 1"),
     ("model.softmax.n_negative_samples_batch", "0", "must be at least 1"),
+    ("model.dropout_places", "('input', 'input')", "names a place twice; name each once"),
     ("data.train", "", "source 'text' needs a glob of text shards: --config.data.train='corpus/*.txt'"),
     ("data.min_count", "0", "must be at least 1"),
     ("data.max_vocabulary", "3", "must leave room for <S>, </S>, <UNK> and a word: at least 4"),
@@ -182,6 +184,7 @@ OUT_OF_RANGE = [
     ("train.n_epochs", "0", "must be above 0"),
     ("train.n_steps", "0", "must be at least 1, or none"),
     ("train.gradient_accumulation", "3", "must be at least 1 and divide train.batch_size (128)"),
+    ("train.reset_probability", "1.5", "must be between 0 and 1"),
     ("train.seed", "-1", "must be between 0 and 2147483647"),
     ("optimizer.learning_rate", "0", "must be above 0, or none"),
     ("optimizer.warmup_steps", "-1", "must be 0 or more"),
@@ -190,11 +193,17 @@ OUT_OF_RANGE = [
     ("optimizer.loss_scale", "0", "must be above 0, or none"),
     ("optimizer.initial_accumulator", "0", "must be above 0"),
     ("optimizer.weight_decay", "-0.1", "must be 0 or more"),
+    ("optimizer.weight_decay", "0.1", "adagrad has no weight decay; set 0, or another config.optimizer.name"),
+    ("optimizer.ema_decay", "1", "must be above 0 and below 1, or none"),
     ("optimizer.b1", "1", "must be at least 0 and below 1"),
-    ("optimizer.b2", "-0.5", "must be at least 0 and below 1"),
+    ("optimizer.b2", "-0.5", "must be at least 0 and below 1, or none"),
     ("evaluation.every_steps", "0", "must be at least 1"),
     ("evaluation.streams", "-1", "must be 0 (stateless) or more"),
     ("evaluation.max_tokens", "-1", "must be 0 (all) or more"),
+    ("evaluation.patience", "-1", "must be 0 (never) or more"),
+    ("evaluation.patience", "3", "stopping early needs held-out text: set config.data.heldout, or 0"),
+    ("watch.profile_first_step", "0", "must be at least 1"),
+    ("watch.profile_steps", "-1", "must be 0 (no profile) or more"),
     ("checkpoint.every_steps", "0", "must be at least 1"),
     ("checkpoint.keep", "0", "must be at least 1"),
     ("log_every_steps", "0", "must be at least 1"),
@@ -207,23 +216,54 @@ def test_a_value_out_of_range_is_refused_with_its_path_and_the_rule(path, text, 
     assert message_of(config.validate) == f"config.{path} is {get_path(config, path)!r}: {rule}"
 
 
-@pytest.mark.parametrize("path", ["data.train", "data.heldout"])
-def test_text_that_would_not_be_read_is_refused(path):
-    config = config_io.override(config_io.experiment("quickstart"), path, "my.txt")
-    message = message_of(config.validate)
-    assert message.startswith(f"config.{path} is 'my.txt': source 'pydoc' reads no files")
-    assert "--config.data.source=text" in message
+# Fields set together, the one that the message is about, and what it says of it.
+CONFLICTS = [
+    ({"data.source": "pydoc"}, "data.train", "source 'pydoc' reads no files; to train on this text set"),
+    ({"data.source": "tfds"}, "data.train", "source 'tfds' reads the splits in config.data.tfds; to train"),
+    (
+        {"data.source": "pydoc", "data.train": "", "data.heldout": "a.txt"},
+        "data.heldout",
+        "source 'pydoc' reads no files and has held-out text of its own; leave it empty",
+    ),
+    ({"data.source": "tfds", "data.train": "", "data.tfds.name": ""}, "data.tfds.name", "source 'tfds' needs the name"),
+    (
+        {"data.source": "tfds", "data.train": "", "data.tfds.train": ""},
+        "data.tfds.train",
+        "source 'tfds' needs a split",
+    ),
+    ({"data.language": "de"}, "data.language", "only the Moses rules know languages"),
+    (
+        {"data.source": "pydoc", "data.train": "", "data.tokenizer": "unicode"},
+        "data.source",
+        "the embedded text is cut into sentences and tokens already",
+    ),
+    ({"model.share_embedding_softmax": "true"}, "model.share_embedding_softmax", "characters have no table of words"),
+    (
+        {"model.share_embedding_softmax": "true", "model.input": "words"},
+        "model.share_embedding_softmax",
+        "the clusters of an adaptive softmax have widths of their own",
+    ),
+]
+
+
+def changed_by(fields: dict[str, str]) -> Config:
+    config = CONFIG
+    for path, text in fields.items():
+        config = config_io.override(config, path, text)
+    return config
+
+
+@pytest.mark.parametrize(("fields", "path", "rule"), CONFLICTS)
+def test_fields_that_contradict_each_other_are_refused(fields, path, rule):
+    config = changed_by(fields)
+    assert message_of(config.validate).startswith(f"config.{path} is {get_path(config, path)!r}: {rule}")
 
 
 def test_every_rule_is_tested():
-    tested = {(path, rule) for path, _, rule in OUT_OF_RANGE}
-    pydoc_reads_no_files = {rule for rule in rules(CONFIG) if "'pydoc'" in rule[1]}
-    assert {path for path, _ in pydoc_reads_no_files} == {"data.train", "data.heldout"}
-    assert rules(CONFIG) - pydoc_reads_no_files == tested
-
-
-def rules(config: Config) -> set[tuple[str, str]]:
-    return {(path, rule) for _, path, rule in _rules(config)}
+    broken = set()
+    for fields in [*({path: text} for path, text, _ in OUT_OF_RANGE), *(fields for fields, _, _ in CONFLICTS)]:
+        broken |= {number for number, (holds, _, _) in enumerate(rules(changed_by(fields))) if not holds}
+    assert broken == set(range(len(rules(CONFIG))))
 
 
 @pytest.mark.parametrize(
@@ -297,7 +337,7 @@ def test_a_run_directory_and_its_config_file_are_both_loaded(tmp_path):
         (config_io.to_json(CONFIG)[:100], "is not valid JSON ("),
         ("[" * 100_000, "is not valid JSON ("),
         ("[1]", ": config is [1]: it must be an object with the fields run_dir, "),
-        ('{"model": 3}', ": config.model is 3: it must be an object with the fields char_cnn, "),
+        ('{"model": 3}', ": config.model is 3: it must be an object with the fields input, "),
         ('{"run_dirs": "a"}', ": config has no field 'run_dirs'; did you mean 'run_dir'?"),
         ('{"train": {"batch": 3}}', ": config.train has no field 'batch'; did you mean 'batch_size'?"),
         ('{"train": {"batch_size": "3"}}', ": config.train.batch_size is '3': it must be a whole number"),

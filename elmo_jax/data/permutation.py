@@ -1,4 +1,4 @@
-"""A permutation of [0, n) that is computed point by point, so that a shuffle of any size needs no memory."""
+"""Randomness that is computed point by point: a shuffle of any size needs no memory, and nothing has a state."""
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,11 @@ def permute(index: npt.NDArray[np.integer], n: int, key: U64) -> npt.NDArray[np.
         result[outside] = _feistel(result[outside], keys[outside], bits)
         outside = outside[result[outside] >= n]
     return result.astype(np.int64).reshape(index.shape)
+
+
+def chance(index: npt.NDArray[np.integer], key: U64) -> npt.NDArray[np.float64]:
+    """A number in [0, 1) for each point and key, uniform and the same at every call; shapes broadcast."""
+    return (_mix(index.astype(np.uint64) ^ key) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _feistel(points: U64, keys: U64, bits: int) -> U64:

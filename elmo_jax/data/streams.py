@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elmo_jax.data.corpus import Corpus
-from elmo_jax.data.permutation import epoch_key, permute
+from elmo_jax.data.permutation import chance, epoch_key, permute
 from elmo_jax.errors import UserError
 
 __all__ = ["Rows", "Window", "permute"]
@@ -17,6 +17,8 @@ Position = npt.NDArray[np.int32]
 
 # Units that the lengths of rows are counted over at once.
 UNITS_AT_ONCE = 1 << 20
+# Added to the seed for the resets, which are to have nothing to do with the shuffle.
+RESETS = 1 << 32
 
 
 class Window(NamedTuple):
@@ -56,7 +58,8 @@ class Rows:
         seed: of the shuffle; None reads in the order of the text.
         unit: what the shuffle moves as one piece.
         epochs: after so many a row is padding; None goes on for ever.
-        reset: where the LSTM state starts at zero: at each sentence, or ("carried") only at the start of a row.
+        reset: how likely the LSTM state starts at zero at a sentence: 1 at every one, 0 ("carried") only at the start
+            of a row. In between it is drawn from (seed, epoch, sentence): it too is a function of the position.
 
     Raises:
         UserError: when rows that go on for ever would have no unit to read, or a document is too long.
@@ -70,7 +73,7 @@ class Rows:
         seed: int | None,
         unit: Literal["sentence", "document"] = "sentence",
         epochs: int | None = None,
-        reset: Literal["sentence", "carried"] = "carried",
+        reset: float = 0.0,
     ) -> None:
         self.corpus, self.n_rows, self.rows = corpus, n_rows, rows
         self._seed, self._epochs, self._reset = seed, epochs, reset
@@ -192,11 +195,11 @@ class Rows:
         mirrored = starts[sentence] + starts[sentence + 1] - here
         inputs = np.stack([ids[here], _as_end(ids[mirrored])], axis=1)
         targets = np.stack([_as_end(ids[here + 1]), ids[mirrored - 1]], axis=1)
-        if self._reset == "sentence":
-            reset = inputs[:, 0] == 0
-        else:
-            reset = np.zeros(keep.shape, bool)
-            reset[:, 0] = ~position.any(axis=1)
+        reset = inputs[:, 0] == 0
+        if self._reset < 1:
+            epoch = (plan.number // plan.per_epoch).ravel()[piece]
+            reset &= chance(sentence, epoch_key(RESETS + (self._seed or 0), epoch)) < self._reset
+        reset[:, 0] |= ~position.any(axis=1)
         both, zero = keep[:, None], np.int32(0)
         return Window(np.where(both, inputs, zero), np.where(both, targets, zero), reset & keep, keep)
 

@@ -1,7 +1,7 @@
 """Perplexity on held-out text, with the full normalised distribution and every token counted."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -114,13 +114,12 @@ class Evaluator:
         """
         # Once for all steps: arrays of the host would be copied to every device at each.
         params = jax.device_put(params, self._devices.sharding(REPLICATED))
-        reset: Literal["carried", "sentence"] = "carried" if streams else "sentence"
         wanted = streams or STATELESS_ROWS
         # Rows beyond the wanted ones fill up the last device and read nothing.
         n_devices = len(self._devices.devices)
         n_rows = -(-wanted // n_devices) * n_devices
         mine = self._devices.rows(n_rows)
-        rows = Rows(corpus, n_rows=wanted, rows=mine, seed=None, epochs=1, reset=reset)
+        rows = Rows(corpus, n_rows=wanted, rows=mine, seed=None, epochs=1, reset=0.0 if streams else 1.0)
         word_ids = corpus.word_ids(self._vocabulary)
         width = self._config.model.char_cnn.max_characters_per_token
         parts = len(self._devices.local_devices)

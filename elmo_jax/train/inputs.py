@@ -64,7 +64,7 @@ class Inputs:
             seed=train.seed,
             unit=self.config.data.unit,
             epochs=None,
-            reset=train.state,
+            reset={"carried": 0.0, "sentence": 1.0, "random": train.reset_probability}[train.state],
         )
 
 

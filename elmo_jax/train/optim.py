@@ -1,11 +1,12 @@
 """The optimiser and its learning-rate schedule, from Optax."""
 
+import jax.numpy as jnp
 import optax
 
 from elmo_jax.config import Optimizer
 
 # Learning rates where none is configured.
-DEFAULT_RATES = {"adagrad": 0.2, "adamw": 0.001}
+DEFAULT_RATES = {"adagrad": 0.2, "adamw": 0.001, "adafactor": 0.01, "lion": 0.0001}
 
 
 def peak_rate(config: Optimizer) -> float:
@@ -14,15 +15,17 @@ def peak_rate(config: Optimizer) -> float:
 
 
 def schedule(config: Optimizer, n_steps: int) -> optax.Schedule:
-    """Learning rate by step: linear warm-up, then constant or cosine.
+    """Learning rate by step: linear warm-up, then constant, cosine or inverse square root.
 
-    The cosine ends at ``final_fraction`` of the peak, at step ``n_steps``.
+    The cosine ends at ``final_fraction`` of the peak, at step ``n_steps``. The inverse square root is that of Vaswani
+    et al. (2017): ``peak * sqrt(warmup_steps / step)``, where no warm-up counts as one step.
     """
     peak, warm = peak_rate(config), config.warmup_steps
-    if config.schedule == "cosine":
-        after = optax.cosine_decay_schedule(peak, max(1, n_steps - warm), config.final_fraction)
-    else:
-        after = optax.constant_schedule(peak)
+    after = {
+        "constant": optax.constant_schedule(peak),
+        "cosine": optax.cosine_decay_schedule(peak, max(1, n_steps - warm), config.final_fraction),
+        "inverse_sqrt": lambda step: peak * (1 + jnp.maximum(step, 0) / max(1, warm)) ** -0.5,
+    }[config.schedule]
     if warm == 0:
         return after
     # The first step moves already: step k of the warm-up has the rate (k + 1) / (warm + 1) of the peak.
@@ -30,20 +33,25 @@ def schedule(config: Optimizer, n_steps: int) -> optax.Schedule:
 
 
 def make_optimizer(config: Optimizer, n_steps: int) -> optax.GradientTransformation:
-    """Clipping by global norm, then Adagrad or AdamW.
+    """Clipping by global norm, then the optimiser.
 
     Adagrad is as bilm-tf has it (Duchi et al. 2011: ``w -= rate * g / sqrt(acc)`` with no epsilon; ELMO_SPEC 2.12).
-    With AdamW (Loshchilov and Hutter 2019) matrices decay and biases do not.
+    With AdamW (Loshchilov and Hutter 2019), Adafactor (Shazeer and Stern 2018) and Lion (Chen et al. 2023) matrices
+    decay and biases do not. Adafactor scales its steps by the size of each parameter, and has no memory of gradients.
 
     Args:
         config: the optimiser's fields.
         n_steps: length of the run, for the cosine schedule.
     """
-    rate = schedule(config, n_steps)
-    if config.name == "adagrad":
-        update = optax.adagrad(rate, initial_accumulator_value=config.initial_accumulator, eps=0.0)
-    else:
-        update = optax.adamw(rate, config.b1, config.b2, weight_decay=config.weight_decay, mask=_is_matrix)
+    rate, decay = schedule(config, n_steps), {"weight_decay": config.weight_decay, "mask": _is_matrix}
+    update = {
+        "adagrad": lambda: optax.adagrad(rate, initial_accumulator_value=config.initial_accumulator, eps=0.0),
+        "adamw": lambda: optax.adamw(rate, config.b1, 0.999 if config.b2 is None else config.b2, **decay),
+        "adafactor": lambda: optax.adafactor(
+            rate, weight_decay_rate=config.weight_decay or None, weight_decay_mask=_is_matrix
+        ),
+        "lion": lambda: optax.lion(rate, config.b1, 0.99 if config.b2 is None else config.b2, **decay),
+    }[config.name]()
     return optax.chain(optax.clip_by_global_norm(config.all_clip_norm_val), update)
 
 

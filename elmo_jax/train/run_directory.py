@@ -31,11 +31,15 @@ CHANGEABLE = (
     "train.gradient_accumulation",
     "parallel",
     "evaluation.every_steps",
+    "evaluation.patience",
     "checkpoint",
+    "watch",
     "log_every_steps",
+    "debug",
     "data.train",
     "data.heldout",
     "data.vocabulary",
+    "data.tfds",
     "data.cache_dir",
 )
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elmo_jax.data.permutation import epoch_key, permute
+from elmo_jax.data.permutation import chance, epoch_key, permute
 
 
 def shuffled(n: int, seed: int, epoch: int) -> list[int]:
@@ -53,3 +53,15 @@ def test_neighbours_are_torn_apart():
     order = np.array(shuffled(n, 0, 0))
     assert abs(np.corrcoef(order[:-1], order[1:])[0, 1]) < 0.02
     assert abs(np.corrcoef(order, np.arange(n))[0, 1]) < 0.02
+
+
+def test_chances_are_uniform_and_differ_by_key():
+    keys = epoch_key(3, np.arange(4))[:, None]
+    drawn = chance(np.arange(50_000)[None], keys)
+    assert drawn.shape == (4, 50_000)
+    assert drawn.min() >= 0
+    assert drawn.max() < 1
+    counts = np.stack([np.histogram(row, bins=20, range=(0, 1))[0] for row in drawn])
+    # 2,500 expected in each; six standard deviations of a binomial count are 292.
+    assert np.abs(counts - 2500).max() < 292
+    assert np.abs(np.corrcoef(drawn) - np.eye(4)).max() < 0.03

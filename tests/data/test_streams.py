@@ -58,7 +58,7 @@ def units_of(documents, unit: str) -> list[list[list[str]]]:
 
 @pytest.mark.parametrize("unit", ["sentence", "document"])
 @pytest.mark.parametrize("seed", [None, 5])
-@pytest.mark.parametrize("reset", ["sentence", "carried"])
+@pytest.mark.parametrize("reset", [1, 0])
 def test_rows_read_what_the_specification_says(encoded, documents, unit, seed, reset):
     corpus = encoded(documents)
     window = read_to_the_end(Rows(corpus, B, range(B), seed, unit, 2, reset))
@@ -70,13 +70,30 @@ def test_rows_read_what_the_specification_says(encoded, documents, unit, seed, r
         assert words_of(corpus, window.targets[row, 0, :n]) == [*forward_out]
         assert words_of(corpus, window.inputs[row, 1, :n]) == [*backward_in]
         assert words_of(corpus, window.targets[row, 1, :n]) == [*backward_out]
-        if reset == "sentence":
+        if reset:
             assert window.reset[row, :n].tolist() == [*first]
         else:
             assert window.reset[row].tolist() == [True] + [False] * (window.keep.shape[1] - 1)
         # After its last epoch a row is padding.
         assert window.keep[row].tolist() == [True] * n + [False] * (window.keep.shape[1] - n)
         assert not any(array[row, ..., n:].any() for array in window)
+
+
+def test_random_resets_fall_on_sentences_and_change_nothing_else(encoded, documents):
+    corpus = encoded(documents)
+    every, some, none = (read_to_the_end(Rows(corpus, B, range(B), 5, "sentence", 40, reset)) for reset in (1, 0.3, 0))
+    assert not (some.reset & ~every.reset).any()
+    assert some.reset[:, 0].all()
+    assert_same(some._replace(reset=none.reset), none)
+    assert some.reset.sum() / every.reset.sum() == pytest.approx(0.3, abs=0.03)
+
+
+def test_random_resets_differ_by_epoch_and_seed(encoded, documents):
+    def resets(seed, epoch):
+        position = np.broadcast_to(np.array([epoch, 0, 0], np.int32), (B, 3))
+        return Rows(encoded(documents), B, range(B), seed, "document", None, 0.5).read(position, 30)[0].reset.tobytes()
+
+    assert len({resets(seed, epoch) for seed in range(3) for epoch in range(3)}) == 9
 
 
 # Coverage
@@ -105,7 +122,7 @@ def sentences_by_epoch(corpus, rows: Rows, epochs: int) -> list[list[tuple[list[
 @pytest.mark.parametrize("processes", [[range(7)], [range(3), range(3, 5), range(5, 7)]])
 def test_every_epoch_reads_every_sentence_once_in_both_directions(encoded, documents, unit, seed, epochs, processes):
     corpus = encoded(documents)
-    parts = [sentences_by_epoch(corpus, Rows(corpus, B, r, seed, unit, epochs, "sentence"), 2) for r in processes]
+    parts = [sentences_by_epoch(corpus, Rows(corpus, B, r, seed, unit, epochs, reset=1), 2) for r in processes]
     for of_one_epoch in zip(*parts, strict=True):
         read = list(itertools.chain(*of_one_epoch))
         assert all(forward[-1] == "</S>" and backward[-1] == "<S>" for forward, backward in read)
@@ -115,7 +132,7 @@ def test_every_epoch_reads_every_sentence_once_in_both_directions(encoded, docum
 
 
 @pytest.mark.parametrize("unit", ["sentence", "document"])
-@pytest.mark.parametrize("reset", ["sentence", "carried"])
+@pytest.mark.parametrize("reset", [1, 0.5, 0])
 @pytest.mark.parametrize("epochs", [None, 2])
 def test_short_windows_make_up_a_long_one(encoded, documents, unit, reset, epochs):
     corpus = encoded(documents)
@@ -134,7 +151,7 @@ def test_short_windows_make_up_a_long_one(encoded, documents, unit, reset, epoch
 
 def test_many_windows_at_once_are_the_windows_one_by_one(encoded, documents):
     corpus = encoded(documents)
-    rows = Rows(corpus, B, range(B), 9, "sentence", 3, "sentence")
+    rows = Rows(corpus, B, range(B), 9, "sentence", 3, reset=0.5)
     position = rows.read(rows.start(), 5)[1]
     block, positions = rows.read_windows(position, 8, 6)
     for i in range(6):

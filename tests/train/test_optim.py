@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from elmo_jax.config import Optimizer
@@ -31,8 +32,10 @@ def test_gradients_are_clipped_by_their_global_norm():
     )
 
 
-def test_adamw_decays_matrices_and_not_biases():
-    optimizer = make_optimizer(Optimizer("adamw", learning_rate=0.1, weight_decay=0.5), 1)
+# Adafactor's decay is not multiplied by the learning rate (Optax).
+@pytest.mark.parametrize(("name", "decay"), [("adamw", 0.5), ("lion", 0.5), ("adafactor", 0.05)])
+def test_weight_decay_is_for_matrices_and_not_biases(name, decay):
+    optimizer = make_optimizer(Optimizer(name, learning_rate=0.1, weight_decay=decay), 1)
     params = {"softmax": {"kernel": jnp.ones(2), "head_bias": jnp.ones(2)}}
     zero = {"softmax": {"kernel": jnp.zeros(2), "head_bias": jnp.zeros(2)}}
     updates, _ = optimizer.update(zero, optimizer.init(params), params)
@@ -47,6 +50,50 @@ def test_warm_up_then_cosine():
     assert float(rate(9)) == pytest.approx(1.0)
     assert float(rate(59)) == pytest.approx(0.55, abs=1e-3)
     assert float(rate(109)) == pytest.approx(0.1)
+
+
+def test_warm_up_then_inverse_square_root():
+    rate = schedule(Optimizer(learning_rate=1.0, schedule="inverse_sqrt", warmup_steps=100), 10_000)
+    assert [float(rate(k)) for k in (0, 100, 400, 10_000)] == pytest.approx([1 / 101, 1.0, 0.5, 0.1])
+    rate = schedule(Optimizer(learning_rate=1.0, schedule="inverse_sqrt"), 100)
+    assert [float(rate(k)) for k in (0, 3, 99)] == pytest.approx([1.0, 0.5, 0.1])
+
+
+def descend(name: str, steps: int = 3, **fields) -> list[float]:
+    """The weights of one parameter after each step down the gradients 0.5, -1.0, 2.0."""
+    optimizer = make_optimizer(Optimizer(name, learning_rate=0.1, **fields), steps)
+    params = {"kernel": jnp.array([1.0])}
+    state, seen = optimizer.init(params), []
+    for gradient in (0.5, -1.0, 2.0)[:steps]:
+        updates, state = optimizer.update({"kernel": jnp.array([gradient])}, state, params)
+        params = optax.apply_updates(params, updates)
+        seen.append(float(params["kernel"][0]))
+    return seen
+
+
+@pytest.mark.parametrize(("b2", "used"), [(None, 0.999), (0.9, 0.9)])
+def test_adamw_is_that_of_the_paper(b2, used):
+    weight, mean, square, expected = 1.0, 0.0, 0.0, []
+    for step, gradient in enumerate((0.5, -1.0, 2.0), 1):
+        mean, square = 0.8 * mean + 0.2 * gradient, used * square + (1 - used) * gradient**2
+        weight -= 0.1 * (mean / (1 - 0.8**step) / (np.sqrt(square / (1 - used**step)) + 1e-8) + 0.01 * weight)
+        expected.append(weight)
+    np.testing.assert_allclose(descend("adamw", b1=0.8, b2=b2, weight_decay=0.01), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("b2", "used"), [(None, 0.99), (0.5, 0.5)])
+def test_lion_is_that_of_the_paper(b2, used):
+    weight, memory, expected = 1.0, 0.0, []
+    for gradient in (0.5, -1.0, 2.0):
+        weight -= 0.1 * (np.sign(0.8 * memory + 0.2 * gradient) + 0.01 * weight)
+        memory = used * memory + (1 - used) * gradient
+        expected.append(weight)
+    np.testing.assert_allclose(descend("lion", b1=0.8, b2=b2, weight_decay=0.01), expected, rtol=1e-5)
+
+
+def test_adafactor_steps_by_the_size_of_the_parameter():
+    """One parameter of size 1, first step: the update g / sqrt(g^2) = 1 times the rate times the parameter's RMS."""
+    np.testing.assert_allclose(descend("adafactor", steps=1), [1.0 - 0.1], rtol=1e-5)
 
 
 def test_each_optimiser_has_a_learning_rate_that_suits_it():
