@@ -32,8 +32,9 @@ MAY_IMPORT = {
     "telemetry": {"errors"},
     "interop": INFRASTRUCTURE,
     "train": INFRASTRUCTURE | {"interop"},
-    "commands": TRAIN,
-    "cli": TRAIN | {"commands"},
+    "exit_status": set(),
+    "commands": TRAIN | {"exit_status"},
+    "cli": {"errors", "commands", "exit_status"},
 }
 # The loop drives any step over any batches: it knows no model and no data.
 LOOP_MAY_IMPORT = {"elmo_jax.errors", "elmo_jax.checkpoint", "elmo_jax.telemetry"}

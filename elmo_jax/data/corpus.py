@@ -122,7 +122,8 @@ class Corpus:
 def prepare(source: Source, cache_dir: Path, *, progress: bool = True) -> Corpus:
     """The encoded corpus of a source: opened where an earlier run left it, else encoded now.
 
-    Its directory in ``cache_dir`` is named by a hash of the files' paths, sizes and modification times.
+    Its directory in ``cache_dir`` is named by a hash of the files' paths, sizes and modification times, and of the
+    source's variant.
 
     Raises:
         UserError: what reading, writing and opening raise.
@@ -131,7 +132,7 @@ def prepare(source: Source, cache_dir: Path, *, progress: bool = True) -> Corpus
         stats = [(path.resolve(), path.stat()) for path in source.files]
     except OSError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
-    state = [FORMAT, sorted((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats)]
+    state = [FORMAT, source.variant, sorted((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats)]
     key = hashlib.blake2b(json.dumps(state).encode(), digest_size=6).hexdigest()
     directory = Path(cache_dir) / f"{source.name}-{key}"
     if not directory.exists():

@@ -36,11 +36,13 @@ class Source:
         name: what a directory of its encoded corpus is called.
         files: everything the text is read from; when none of them changes, neither does the text.
         read: gives the sentences from the first to the last.
+        variant: what the sentences depend on besides the files, such as the tokeniser.
     """
 
     name: str
     files: tuple[Path, ...]
     read: Callable[[Advance], Iterator[Sentence]]
+    variant: str = ""
 
 
 def text_source(globs: str) -> Source:

@@ -1,0 +1,9 @@
+"""The commands of ``elmo``, one a file: what each takes and what it does.
+
+A command module has ``NAME``, ``SUMMARY`` and ``DETAILS`` for its help, ``add_arguments(parser)`` and
+``run(options) -> exit status``. What ``run`` needs is imported when it runs: ``elmo --help`` answers at once.
+"""
+
+from elmo_jax.commands import encode, evaluate, export, train, vocab
+
+COMMANDS = (train, vocab, encode, evaluate, export)
