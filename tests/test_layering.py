@@ -32,8 +32,9 @@ MAY_IMPORT = {
     "telemetry": {"errors"},
     "interop": INFRASTRUCTURE,
     "train": INFRASTRUCTURE | {"interop"},
+    "embed": TRAIN,
     "exit_status": set(),
-    "commands": TRAIN | {"exit_status"},
+    "commands": TRAIN | {"embed", "exit_status"},
     "cli": {"errors", "commands", "exit_status"},
 }
 # The loop drives any step over any batches: it knows no model and no data.

@@ -6,6 +6,7 @@ from typing import Any
 
 from elmo_jax import checkpoint
 from elmo_jax.config import Config
+from elmo_jax.data.segmentation import Segmentation
 from elmo_jax.data.vocab import Vocabulary
 from elmo_jax.model.bilm import BiLM, compute_dtype
 from elmo_jax.model.clusters import Clusters
@@ -33,6 +34,12 @@ class Trained:
         """The network that the weights are of."""
         clusters = Clusters(len(self.vocabulary), self.config.model.softmax.cutoffs)
         return BiLM(self.config.model, clusters, compute_dtype(self.config.model))
+
+    @property
+    def segmentation(self) -> Segmentation:
+        """How its text was cut into sentences and tokens."""
+        data = self.config.data
+        return Segmentation(data.tokenizer, data.sentences, data.language)
 
 
 def load(path: Path, step: int | None = None) -> Trained:
