@@ -7,10 +7,12 @@ PACKAGES := $(VENV)/.packages-installed
 READY := $(VENV)/.project-installed
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8
 
-.PHONY: help train test test-long check clean
+.PHONY: help setup train test test-long check clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY)  ## Make .venv with all packages; the other targets do it by themselves
 
 train: $(READY)  ## Train the quick-start model (more flags: make train ARGS="--config.train.n_steps=100")
 	$(BIN)/python train.py --config configs/quickstart.py $(ARGS)
