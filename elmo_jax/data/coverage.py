@@ -51,7 +51,7 @@ def unknown_shares(corpus: Corpus, advance: Callable[[int], object]) -> tuple[Un
     whole = len(SPECIALS) + int(np.count_nonzero(counts[words]))
     sizes = [*(size for size in SIZES if size < whole), whole]
     new = np.zeros(len(sizes), np.int64)
-    cuts = np.searchsorted(corpus.starts, np.linspace(0, corpus.n_predictions, FOLDS + 1).astype(np.int64))
+    cuts = np.searchsorted(corpus.starts, np.arange(FOLDS + 1) * corpus.n_predictions // FOLDS)
     for start, end in pairwise(corpus.starts[cuts].tolist()):
         fold = _count(corpus, start, end)
         new += _unknown_tokens(counts - fold, words, sizes, fold)

@@ -1,5 +1,6 @@
 """A corpus report as text for people, with notes where a number suggests to do something."""
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 from elmo_jax.data.report import PUNCTUATION, CorpusReport, Distribution
@@ -54,7 +55,7 @@ def _numbers(r: CorpusReport) -> list[str]:
             (cropped, _percent(r.cropped_share)),
             ("  not ASCII", _percent(r.non_ascii_share)),
             ("  words with punctuation", f"{_percent(r.punctuation_share)} (one of {PUNCTUATION.decode()} at the end)"),
-            ("types", f"{r.types:,}, {r.types_per_token:.4f} a token"),
+            ("types", f"{r.types:,} ({r.types_per_token:.4f} a token)"),
             ("  occur once", _percent(r.hapax_share)),
             (cropped, _percent(r.cropped_types_share)),
         ]
@@ -62,7 +63,9 @@ def _numbers(r: CorpusReport) -> list[str]:
 
 
 def _vocabularies(r: CorpusReport) -> list[str]:
-    rows = [(f"{u.vocabulary_size:,}", _percent(u.share), _percent(u.new_text)) for u in r.unknown]
+    *names, whole = [f"{unknown.vocabulary_size:,}" for unknown in r.unknown]
+    shares = [(_percent(unknown.share), _percent(unknown.new_text)) for unknown in r.unknown]
+    rows = [(name, *pair) for name, pair in zip([*names, f"all {whole}"], shares, strict=True)]
     return _columns([("vocabulary", "unknown here", "in new text (estimated)"), *rows], right=3)
 
 
@@ -107,4 +110,4 @@ def _percent(share: float) -> str:
 
 def _printable(text: str) -> str:
     """Text that cannot move the cursor of a terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) == "Cc" else c for c in text)
