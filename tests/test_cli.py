@@ -374,6 +374,12 @@ def test_a_report_that_cannot_be_given_is_refused_at_once(mistake, folder, comma
     assert mistake(*command, *options).startswith(message.format(folder=folder))
 
 
+@pytest.mark.parametrize("report", ["v.txt", "../{folder}/v.counts.txt", "sub/../v.txt"])
+def test_the_report_may_not_replace_the_vocabulary(mistake, folder, report):
+    message = mistake(*REPORTING[0], "--report", report.format(folder=folder.name))
+    assert message.endswith("is a file of the vocabulary; choose another --report")
+
+
 def test_a_report_is_printed_where_its_characters_are_unknown(elmo, folder, monkeypatch):
     (folder / "a.txt").write_text("caf\u00e9 \x1b[31m\n", encoding="utf-8")
     ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")

@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     """Build a vocabulary from text shards."""
     from elmo_jax.data.corpus import prepare
     from elmo_jax.data.text import text_source
-    from elmo_jax.data.vocab import build_from_corpus
+    from elmo_jax.data.vocab import build_from_corpus, counts_path
 
     if options.min_count < 1:
         raise UserError(f"--min-count is {options.min_count}: it must be at least 1, which keeps every word")
@@ -54,6 +54,9 @@ def run(options: argparse.Namespace) -> int:
     if output.exists() and not options.force:
         raise UserError(f"{output} exists; choose another --output, or give --force to replace it")
     report_arguments.check(options)
+    results = {output.resolve(), counts_path(output).resolve()}
+    if options.report is not None and Path(options.report).resolve() in results:
+        raise UserError(f"--report {options.report} is a file of the vocabulary; choose another --report")
     source = text_source(options.text)
     with _cache(options.cache_dir, output) as cache:
         corpus = prepare(source, cache)
