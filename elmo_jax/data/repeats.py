@@ -11,8 +11,8 @@ from elmo_jax.data.corpus import Corpus
 
 # Predictions that are hashed at once: their arrays stay in the cache of a core.
 BLOCK_PREDICTIONS = 1 << 17
-# Hashes in memory at once (256 MiB). A text of more sentences is hashed again for each further part of them.
-HASHES_AT_ONCE = 1 << 25
+# Hashes in memory at once (128 MiB). A text of more sentences is hashed again for each further part of them.
+HASHES_AT_ONCE = 1 << 24
 
 
 class Repeats(NamedTuple):

@@ -24,7 +24,7 @@ SHOWN = 12  # characters
 WORDS = st.text(alphabet="ab.é€𝄞", min_size=1, max_size=4) | st.sampled_from(["<UNK>", "a" * 6, "a" * 7, "€" * 13])
 SENTENCES = st.lists(st.none() | st.lists(WORDS, max_size=6) | st.sampled_from([["a"], ["b", "a"]])).filter(any)
 # Entries in memory at once: predictions, hashes, counted tokens, types.
-BLOCKS = st.sampled_from([(1 << 17, 1 << 25, 1 << 20, 1 << 14), (1, 1, 1, 1), (5, 3, 4, 2)])
+BLOCKS = st.sampled_from([(1 << 17, 1 << 24, 1 << 20, 1 << 14), (1, 1, 1, 1), (5, 3, 4, 2)])
 
 
 # A plain reading of the text
