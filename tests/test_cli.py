@@ -1,5 +1,6 @@
 """The command line: it teaches, it does what it says, and a mistake is one line, exit status 2 and nothing written."""
 
+import io
 import json
 import re
 import runpy
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from elmo_jax import cli, config_io
+from elmo_jax.data.corpus import open_corpus
+from elmo_jax.data.report import corpus_report
 from tests.filesystems import contents, small_disk
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -177,7 +180,19 @@ def test_vocab_writes_words_by_falling_count_and_their_counts(elmo, folder):
     assert status == 0
     assert (folder / "sub/vocab.txt").read_text().splitlines() == VOCABULARY
     assert (folder / "sub/vocab.counts.txt").read_text().splitlines() == list(map(str, COUNTS))
-    assert out == "sub/vocab.txt: 9 words of 10 tokens in 3 sentences; 0 tokens (0.00 %) are out of it\n"
+    first, empty, *_ = out.splitlines()
+    assert first == "sub/vocab.txt: 9 words of 10 tokens in 3 sentences; 0 tokens (0.00 %) are out of it"
+    assert empty == ""
+    assert {path.name for path in folder.iterdir()} == {"a.txt", "sub"}
+    assert {path.name for path in (folder / "sub").iterdir()} == {"vocab.txt", "vocab.counts.txt"}
+
+
+def test_vocab_leaves_the_encoded_text_where_it_is_told(elmo, folder):
+    assert elmo("vocab", "--text", "a.txt", "--output", "v.txt", "--cache-dir", "encoded")[0] == 0
+    (made,) = (folder / "encoded").iterdir()
+    before = contents(made)
+    assert str(made.relative_to(folder)) in elmo("encode", "--text", "a.txt", "--output", "encoded")[1]
+    assert contents(folder / "encoded") == {made.name: None, **{f"{made.name}/{k}": v for k, v in before.items()}}
 
 
 def test_vocab_counts_several_shards_like_an_independent_count(elmo, folder):
@@ -227,7 +242,7 @@ def test_vocab_replaces_a_file_only_by_force(elmo, mistake, folder):
             ["--min-count", "4"],
             "no word of 6 is left with min_count 4 and max_vocabulary 800000: lower min_count (the ",
         ),
-        (["--text", "empty.txt"], "empty.txt: no tokens; give text with one sentence a line"),
+        (["--text", "empty.txt"], "empty.txt holds no tokens (2 empty lines): give text with one sentence a line"),
         (["--text", "*.gz"], "no text file matches '*.gz': check the path"),
         (["--text", "."], "no text file matches '.': it is a directory; write './*'"),
         (["--text", ","], "no text file is named by ',': give one glob or several separated by commas"),
@@ -250,8 +265,8 @@ def test_encode_says_what_it_found_and_does_it_once(elmo, folder):
     (made,) = (folder / "encoded").iterdir()
     assert made.name.startswith("text-")
     assert out == (
-        f"encoded/{made.name}: 10 tokens, 3 sentences, 2 documents, 8 types; 1 empty lines skipped; the longest token "
-        "has 4 bytes\n"
+        f"encoded/{made.name}: 10 tokens, 3 sentences, 2 documents, 6 types; 1 empty lines skipped; the longest token "
+        f"has 4 bytes\n\n{REPORT}"
     )
     before = contents(folder)
     assert elmo("encode", "--text", "a.txt", "--output", "encoded")[:2] == (0, out)
@@ -267,6 +282,113 @@ def test_encode_says_what_it_found_and_does_it_once(elmo, folder):
 )
 def test_text_that_cannot_be_encoded_is_refused(mistake, text, output, message):
     assert mistake("encode", "--text", text, "--output", output).startswith(message)
+
+
+# The report of elmo vocab and elmo encode
+
+REPORT = """\
+sentences                 3 in 2 documents; 1 empty lines
+  tokens of a sentence    mean 3.3, median 3; 95 % have up to 4, 99 % up to 4, all up to 4
+  repeat an earlier one   0.00 %
+tokens                    10
+  characters of a token   mean 3.1, median 3; 95 % have up to 4, 99 % up to 4, all up to 4
+  bytes of a character    1.000
+  cropped after 48 bytes  0.00 %
+  not ASCII               0.00 %
+  words with punctuation  0.00 % (one of .,;:!? at the end)
+types                     6 (0.6000 a token)
+  occur once              50.00 %
+  cropped after 48 bytes  0.00 %
+
+vocabulary  unknown here  in new text (estimated)
+     all 9        0.00 %                  30.00 %
+
+most frequent tokens
+  3 times  the
+  2 times  cat
+  2 times  sat
+  1 times  dog
+  1 times  ran
+  1 times  away
+longest tokens
+  4 bytes  away
+  3 bytes  the
+  3 bytes  sat
+  3 bytes  ran
+  3 bytes  dog
+longest sentences
+  4 tokens  number 3  the cat ran away
+  3 tokens  number 1  the cat sat
+  3 tokens  number 2  the dog sat
+"""
+
+REPORTING = [["vocab", "--text", "a.txt", "--output", "v.txt"], ["encode", "--text", "a.txt", "--output", "encoded"]]
+
+
+@pytest.mark.parametrize("command", REPORTING)
+def test_the_report_is_printed_and_written(elmo, folder, command):
+    status, out, _ = elmo(*command, "--report", "sub/report.json")
+    assert status == 0
+    assert out.partition("\n\n")[2] == REPORT
+    # What is in it is told by tests/data/test_report.py.
+    (corpus,) = map(open_corpus, made_by(elmo, folder))
+    expected = json.dumps(corpus_report(corpus, progress=False).as_dict(), indent=2) + "\n"
+    assert (folder / "sub/report.json").read_text(encoding="utf-8") == expected
+    assert [path.name for path in (folder / "sub").iterdir()] == ["report.json"]
+
+
+def made_by(elmo, folder) -> list[Path]:
+    assert elmo("encode", "--text", "a.txt", "--output", "encoded")[0] == 0
+    return list((folder / "encoded").iterdir())
+
+
+@pytest.mark.parametrize("command", REPORTING)
+def test_the_report_counts_tokens_cropped_at_the_limit(elmo, folder, command):
+    _, out, _ = elmo(*command, "--report", "report.json", "--max-characters", "5")
+    assert "  cropped after 3 bytes   10.00 %\n" in out
+    assert "note: 10.00 % of tokens are cropped: raise --config.model.char_cnn.max_characters_per_token" in out
+    found = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert (found["cropped_share"], found["cropped_types_share"], found["max_characters"]) == (0.1, 1 / 6, 5)
+
+
+@pytest.mark.parametrize("command", REPORTING)
+def test_the_report_replaces_a_file_only_by_force(elmo, mistake, folder, command):
+    (folder / "report.json").write_text("mine\n")
+    assert mistake(*command, "--report", "report.json") == (
+        "report.json exists; choose another --report, or give --force to replace a file"
+    )
+    assert elmo(*command, "--report", "report.json", "--force")[0] == 0
+    assert json.loads((folder / "report.json").read_text(encoding="utf-8"))["tokens"] == 10
+
+
+@pytest.mark.parametrize("command", REPORTING)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--report", "a.txt/report.json"], "cannot write a.txt/report.json: {folder}/a.txt is no directory that can"),
+        (["--report", ".", "--force"], ". exists; choose another --report"),
+        (["--max-characters", "2"], "--max-characters is 2: it must be at least 3, two marks and a byte"),
+    ],
+)
+def test_a_report_that_cannot_be_given_is_refused_at_once(mistake, folder, command, options, message):
+    assert mistake(*command, *options).startswith(message.format(folder=folder))
+
+
+@pytest.mark.parametrize("report", ["v.txt", "../{folder}/v.counts.txt", "sub/../v.txt"])
+def test_the_report_may_not_replace_the_vocabulary(mistake, folder, report):
+    message = mistake(*REPORTING[0], "--report", report.format(folder=folder.name))
+    assert message.endswith("is a file of the vocabulary; choose another --report")
+
+
+def test_a_report_is_printed_where_its_characters_are_unknown(elmo, folder, monkeypatch):
+    (folder / "a.txt").write_text("caf\u00e9 \x1b[31m\n", encoding="utf-8")
+    ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", ascii_only)
+    assert elmo("encode", "--text", "a.txt", "--output", "encoded")[0] == 0
+    ascii_only.seek(0)
+    out = ascii_only.read()
+    assert "1 times  caf\\xe9\n" in out
+    assert "1 times  \\ufffd[31m\n" in out  # nothing moves the cursor
 
 
 # Disks
@@ -291,8 +413,13 @@ def test_a_disk_that_cannot_be_written_is_told(mistake, folder, arguments, messa
         assert re.match(message, mistake(*arguments))
 
 
-def test_a_full_disk_is_told_and_leaves_nothing_behind(mistake, folder):
+def test_a_full_disk_is_told_and_leaves_nothing_behind(elmo, mistake, folder):
     (folder / "a.txt").write_text(" ".join(f"word{n}" for n in range(10_000)))
+    assert elmo("encode", "--text", "a.txt", "--output", "encoded")[0] == 0
     with small_disk(folder / "disk", "16k"):
-        message = mistake("vocab", "--text", "a.txt", "--output", "disk/v.txt")
+        command = ["vocab", "--text", "a.txt", "--output", "disk/v.txt"]
+        message = mistake(*command)
+        assert message.startswith(f"cannot write the encoded corpus {folder}/disk/.elmo-vocab-")
+        assert "No space left on device" in message
+        message = mistake(*command, "--cache-dir", "encoded")
         assert message.startswith("cannot write disk/v.txt: No space left on device")

@@ -3,20 +3,25 @@
 import argparse
 from pathlib import Path
 
+from elmo_jax.commands import report_arguments
+
 NAME = "encode"
 SUMMARY = "Encode text ahead of training."
 DETAILS = """\
 Training does this by itself when the encoded corpus is missing. It is found again by paths, sizes and modification
-times of the shards.
+times of the shards. A report says what the text holds: sentences, types, unknown words at several vocabulary sizes,
+bytes of a character, cropped tokens, repetitions; docs/corpora.md reads one.
 
   elmo encode --text 'corpus/*.txt' --output encoded
-  elmo train ... --config.data.train='corpus/*.txt' --config.data.cache_dir=encoded"""
+  elmo train ... --config.data.train='corpus/*.txt' --config.data.cache_dir=encoded
+  elmo encode --text 'corpus/*.txt' --output encoded --report report.json"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument("--text", required=True, metavar="GLOB", help="shards; several globs separated by commas")
     parser.add_argument("--output", required=True, metavar="DIR", help="the directory of encoded corpora")
+    report_arguments.add(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -24,10 +29,13 @@ def run(options: argparse.Namespace) -> int:
     from elmo_jax.data.corpus import prepare
     from elmo_jax.data.text import text_source
 
-    corpus = prepare(text_source(options.text), Path(options.output))
+    report_arguments.check(options)
+    source = text_source(options.text)
+    corpus = prepare(source, Path(options.output))
     print(
         f"{corpus.directory}: {corpus.n_tokens:,} tokens, {corpus.n_sentences:,} sentences, "
-        f"{corpus.n_documents:,} documents, {corpus.n_types:,} types; {corpus.n_empty_lines:,} empty lines skipped; "
-        f"the longest token has {corpus.longest_token_bytes:,} bytes"
+        f"{corpus.n_documents:,} documents, {corpus.n_token_types:,} types; {corpus.n_empty_lines:,} empty lines "
+        f"skipped; the longest token has {corpus.longest_token_bytes:,} bytes"
     )
+    report_arguments.give(options, corpus)
     return 0

@@ -1,17 +1,25 @@
 """``elmo vocab``: build a vocabulary from text shards."""
 
 import argparse
+import contextlib
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+from elmo_jax.commands import report_arguments
 from elmo_jax.errors import UserError
 
 NAME = "vocab"
 SUMMARY = "Build a vocabulary from text shards."
 DETAILS = """\
 Writes one word a line: <S>, </S>, <UNK>, then by falling count; the counts, which the adaptive softmax needs, go
-beside it (vocab.txt -> vocab.counts.txt).
+beside it (vocab.txt -> vocab.counts.txt). A report says what the text holds, unknown words at several vocabulary sizes
+among it; docs/corpora.md reads one.
 
-  elmo vocab --text 'corpus/*.txt.gz' --output vocab.txt --min-count 3 --max-size 800000"""
+The text is encoded on the way, as training does it, which takes about as much disk as the text: beside the output for
+as long as the command runs, or to stay in --cache-dir.
+
+  elmo vocab --text 'corpus/*.txt.gz' --output vocab.txt --min-count 3 --max-size 800000 --report report.json"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,13 +32,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-size", type=int, default=800_000, metavar="N", help="words at most, with the three specials"
     )
-    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    parser.add_argument(
+        "--cache-dir", metavar="DIR", help="of encoded corpora, as config.data.cache_dir (default: a temporary one)"
+    )
+    report_arguments.add(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Build a vocabulary from text shards."""
-    from elmo_jax.data import vocab
-    from elmo_jax.data.text import expand
+    from elmo_jax.data.corpus import prepare
+    from elmo_jax.data.text import text_source
+    from elmo_jax.data.vocab import build_from_corpus, counts_path
 
     if options.min_count < 1:
         raise UserError(f"--min-count is {options.min_count}: it must be at least 1, which keeps every word")
@@ -41,13 +53,35 @@ def run(options: argparse.Namespace) -> int:
     output = Path(options.output)
     if output.exists() and not options.force:
         raise UserError(f"{output} exists; choose another --output, or give --force to replace it")
-    counts = vocab.count_text(expand(options.text))
-    vocabulary = vocab.build(counts, options.min_count, options.max_size)
-    vocabulary.save(output)
-    assert vocabulary.counts is not None
-    unknown, total = int(vocabulary.counts[vocabulary.unk_id]), sum(counts.values()) - 2 * counts[vocab.BOS]
-    print(
-        f"{output}: {len(vocabulary):,} words of {total:,} tokens in {counts[vocab.BOS]:,} sentences; "
-        f"{unknown:,} tokens ({100 * unknown / total:.2f} %) are out of it"
-    )
+    report_arguments.check(options)
+    results = {output.resolve(), counts_path(output).resolve()}
+    if options.report is not None and Path(options.report).resolve() in results:
+        raise UserError(f"--report {options.report} is a file of the vocabulary; choose another --report")
+    source = text_source(options.text)
+    with _cache(options.cache_dir, output) as cache:
+        corpus = prepare(source, cache)
+        vocabulary = build_from_corpus(corpus, options.min_count, options.max_size)
+        vocabulary.save(output)
+        assert vocabulary.counts is not None
+        unknown = int(vocabulary.counts[vocabulary.unk_id])
+        print(
+            f"{output}: {len(vocabulary):,} words of {corpus.n_tokens:,} tokens in {corpus.n_sentences:,} sentences; "
+            f"{unknown:,} tokens ({100 * unknown / corpus.n_tokens:.2f} %) are out of it"
+        )
+        report_arguments.give(options, corpus)
     return 0
+
+
+@contextlib.contextmanager
+def _cache(directory: str | None, output: Path) -> Iterator[Path]:
+    """The directory of encoded corpora; without one a temporary directory where the output will be."""
+    if directory is not None:
+        yield Path(directory)
+        return
+    folder = next(parent for parent in output.absolute().parents if parent.is_dir())
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix=".elmo-vocab-", dir=folder)
+    except OSError as error:
+        raise UserError(f"cannot write {output}: {error.strerror or error}; choose another place") from error
+    with temporary:
+        yield Path(temporary.name)

@@ -81,6 +81,11 @@ class Corpus:
         """Distinct tokens, and the two boundaries."""
         return len(self.type_counts)
 
+    @property
+    def n_token_types(self) -> int:
+        """Distinct tokens, without boundaries."""
+        return self.n_types - 2
+
     def word(self, type_id: int) -> str:
         """The token of a type."""
         start, end = self.type_offsets[type_id : type_id + 2]
@@ -142,7 +147,7 @@ def prepare(source: Source, cache_dir: Path, *, progress: bool = True) -> Corpus
     corpus = open_corpus(directory)
     log.info(
         "%s: %d tokens, %d sentences, %d types, %d empty lines (%s)",
-        *(source.name, corpus.n_tokens, corpus.n_sentences, corpus.n_types, corpus.n_empty_lines, directory),
+        *(source.name, corpus.n_tokens, corpus.n_sentences, corpus.n_token_types, corpus.n_empty_lines, directory),
     )
     return corpus
 

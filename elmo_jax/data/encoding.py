@@ -69,7 +69,7 @@ def encode(sentences: Iterable[Sentence], directory: Path, name: str = "the text
         reason = error.strerror or str(error)
         raise UserError(
             f"cannot write the encoded corpus {directory}: {reason}; make room there, or choose another directory "
-            "(--config.data.cache_dir, or --output of elmo encode)"
+            "(--config.data.cache_dir, or --cache-dir or --output of the elmo command)"
         ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import uuid
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -12,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from elmo_jax.data.corpus import Corpus
-from elmo_jax.data.progress import Progress
-from elmo_jax.data.text import BOS, EOS, read_sentences
+from elmo_jax.data.text import BOS, EOS
 from elmo_jax.errors import UserError
 
-__all__ = ["BOS", "EOS", "UNK", "Vocabulary", "build", "build_from_corpus", "count_text"]
+__all__ = ["BOS", "EOS", "UNK", "Vocabulary", "build", "build_from_corpus"]
 
 UNK = "<UNK>"
 SPECIALS = (BOS, EOS, UNK)
@@ -136,25 +134,6 @@ def build(counts: Mapping[str, int] | Iterable[tuple[str, int]], min_count: int,
 def build_from_corpus(corpus: Corpus, min_count: int, max_size: int) -> Vocabulary:
     """The vocabulary of an encoded corpus; see ``build``."""
     return build(zip(corpus.words(), map(int, corpus.type_counts), strict=True), min_count, max_size)
-
-
-def count_text(files: Sequence[Path], *, progress: bool = True) -> Counter[str]:
-    """How often each token occurs in text shards, and ``<S>`` and ``</S>`` for each sentence.
-
-    Raises:
-        UserError: what ``read_sentences`` raises, and when there is no token.
-    """
-    counts: Counter[str] = Counter()
-    n_sentences = 0
-    with Progress("counting words", sum(path.stat().st_size for path in files), shown=progress) as bar:
-        for sentence in read_sentences(files, bar.advance):
-            if sentence:
-                counts.update(sentence)
-                n_sentences += 1
-    if not counts:
-        raise UserError(f"{', '.join(map(str, files))}: no tokens; give text with one sentence a line")
-    counts[BOS] = counts[EOS] = n_sentences
-    return counts
 
 
 def counts_path(path: Path) -> Path:

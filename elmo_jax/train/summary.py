@@ -35,7 +35,8 @@ def startup(inputs: Inputs, devices: DataParallel, until: int, step: int, origin
         + (f", clusters end at {ends}" if ends else ""),
         "devices": f"{len(devices.devices)} x {devices.devices[0].device_kind} ({devices.devices[0].platform}), "
         f"{jax.process_count()} process(es), {devices.mode}, mesh {dict(devices.mesh.shape)}",
-        "training text": f"{corpus.n_tokens:,} tokens, {corpus.n_sentences:,} sentences, {corpus.n_types:,} types",
+        "training text": f"{corpus.n_tokens:,} tokens, {corpus.n_sentences:,} sentences, "
+        f"{corpus.n_token_types:,} types",
         "held-out text": f"{heldout.n_tokens:,} tokens" if heldout else "none: no evaluation (config.data.heldout)",
         "batch": f"{train.batch_size} rows x {train.unroll_steps} tokens = {per_step:,} predictions a direction",
         "steps": f"{until:,} = {until * per_step / corpus.n_predictions:.2f} epochs; from step {step:,}",

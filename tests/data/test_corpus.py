@@ -58,6 +58,7 @@ def test_encoding_keeps_the_text(tmp_path_factory, sentences):
     assert corpus.n_documents == len(documents)
     assert corpus.n_empty_lines == sentences.count([])
     assert corpus.n_types == len(set(tokens)) + 2
+    assert corpus.n_token_types == len(set(tokens))
     assert corpus.longest_token_bytes == max(4, *(len(utf8(token)) for token in tokens))
 
     counts = Counter(tokens) + Counter({"<S>": len(real), "</S>": len(real)})
@@ -180,7 +181,7 @@ def test_what_a_killed_build_left_is_removed_after_a_day(shard, tmp_path):
 def test_what_was_encoded_is_logged(shard, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         corpus = prepare(text_source(str(shard)), tmp_path / "cache")
-    assert caplog.messages == [f"text: 8 tokens, 3 sentences, 8 types, 1 empty lines ({corpus.directory})"]
+    assert caplog.messages == [f"text: 8 tokens, 3 sentences, 6 types, 1 empty lines ({corpus.directory})"]
 
 
 # Damage

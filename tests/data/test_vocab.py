@@ -1,8 +1,9 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 
-from elmo_jax.data.text import expand
-from elmo_jax.data.vocab import Vocabulary, build, build_from_corpus, count_text
+from elmo_jax.data.vocab import Vocabulary, build, build_from_corpus
 from elmo_jax.errors import UserError
 
 SPECIALS = ["<S>", "</S>", "<UNK>"]
@@ -140,18 +141,11 @@ def test_nothing_left_is_refused(min_count, max_size):
         build(COUNTS, min_count, max_size)
 
 
-def test_text_and_its_encoding_give_one_vocabulary(tmp_path, encoded, documents):
-    path = tmp_path / "text"
-    path.write_text("\n\n".join("\n".join(" ".join(sentence) for sentence in document) for document in documents))
-    of_text = build(count_text(expand(str(path))), 2, 20)
+def test_text_and_its_encoding_give_one_vocabulary(encoded, documents):
+    sentences = [sentence for document in documents for sentence in document]
+    of_text = build(Counter(token for sentence in sentences for token in ["<S>", "</S>", *sentence]), 2, 20)
     corpus = encoded(documents)
     of_corpus = build_from_corpus(corpus, 2, 20)
     assert of_text.words == of_corpus.words
     assert of_text.counts.tolist() == of_corpus.counts.tolist()
     assert of_corpus.counts.sum() == corpus.n_predictions + corpus.n_sentences  # <S> and </S>: one a direction each
-
-
-def test_a_text_without_words_is_refused(tmp_path):
-    (tmp_path / "empty").write_text("\n\n")
-    with pytest.raises(UserError, match="empty: no tokens"):
-        count_text([tmp_path / "empty"])
