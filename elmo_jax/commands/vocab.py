@@ -3,15 +3,17 @@
 import argparse
 from pathlib import Path
 
+from elmo_jax.commands import text_arguments
 from elmo_jax.errors import UserError
 
 NAME = "vocab"
 SUMMARY = "Build a vocabulary from text shards."
 DETAILS = """\
-Writes one word a line: <S>, </S>, <UNK>, then by falling count; the counts, which the adaptive softmax needs, go
-beside it (vocab.txt -> vocab.counts.txt).
+Writes one word a line: <S>, </S>, <UNK>, then by falling count. The counts, which the adaptive softmax needs, go
+beside it (vocab.txt -> vocab.counts.txt), and the name of the tokeniser (vocab.tokenizer.txt).
 
-  elmo vocab --text 'corpus/*.txt.gz' --output vocab.txt --min-count 3 --max-size 800000"""
+  elmo vocab --text 'corpus/*.txt.gz' --output vocab.txt --min-count 3 --max-size 800000
+  elmo vocab --text 'raw/*.txt' --tokenizer unicode --sentences unicode --output vocab.txt"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,12 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-size", type=int, default=800_000, metavar="N", help="words at most, with the three specials"
     )
     parser.add_argument("--force", action="store_true", help="replace an existing file")
+    text_arguments.add_segmentation(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Build a vocabulary from text shards."""
     from elmo_jax.data import vocab
-    from elmo_jax.data.text import expand
+    from elmo_jax.data.text import text_source
 
     if options.min_count < 1:
         raise UserError(f"--min-count is {options.min_count}: it must be at least 1, which keeps every word")
@@ -41,8 +44,9 @@ def run(options: argparse.Namespace) -> int:
     output = Path(options.output)
     if output.exists() and not options.force:
         raise UserError(f"{output} exists; choose another --output, or give --force to replace it")
-    counts = vocab.count_text(expand(options.text))
-    vocabulary = vocab.build(counts, options.min_count, options.max_size)
+    segmentation = text_arguments.segmentation(options)
+    counts = vocab.count_text(text_source(options.text, segmentation))
+    vocabulary = vocab.build(counts, options.min_count, options.max_size, segmentation.tokens)
     vocabulary.save(output)
     assert vocabulary.counts is not None
     unknown, total = int(vocabulary.counts[vocabulary.unk_id]), sum(counts.values()) - 2 * counts[vocab.BOS]
