@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from elmo_jax.errors import UserError
 
-# Compressed bytes that zstd gets at once. A kilobyte grows to 32 MiB at most, and memory with it.
+# Compressed bytes that zstd gets at once: whatever they are, they become no more than 32 MiB.
 ZSTD_INPUT_BYTES = 1 << 10
 # Frames of `zstd --ultra --long=31` refer back this far; the library refuses them unless it is told.
 ZSTD_MAX_WINDOW = 1 << 31
@@ -18,12 +18,12 @@ _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 def read_chunks(path: Path, file: BinaryIO, n_bytes: int) -> Iterator[bytes]:
-    """The contents of ``file`` from its beginning, in chunks of about ``n_bytes`` and at least one byte.
+    """The contents of ``file`` from its beginning, in chunks of one to ``n_bytes`` bytes.
 
     Args:
         path: the name of the file, whose ending tells how it is compressed.
         file: opened for reading bytes.
-        n_bytes: a plain or gzip file gives no larger chunks, a zstd file may.
+        n_bytes: in a chunk at most.
 
     Raises:
         UserError: when compressed data is truncated or corrupt, or ``zstandard`` is not installed.
@@ -50,19 +50,20 @@ def _zstd_chunks(file: BinaryIO, n_bytes: int) -> Iterator[bytes]:
     except ImportError as error:
         raise UserError(f"files in .zst need the package zstandard ({error}): pip install zstandard") from error
     decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_MAX_WINDOW)
-    frame, chunk = None, bytearray()
+    frame, ready = None, bytearray()
     while data := file.read(ZSTD_INPUT_BYTES):
         while data:
             frame = frame or decompressor.decompressobj()
             try:
-                chunk += frame.decompress(data)
+                ready += frame.decompress(data)
             except zstandard.ZstdError as error:
                 raise EOFError(str(error)) from error
             data, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
-        if len(chunk) >= n_bytes:
-            yield bytes(chunk)
-            chunk.clear()
+        whole = len(ready) - len(ready) % n_bytes
+        for start in range(0, whole, n_bytes):
+            yield bytes(ready[start : start + n_bytes])
+        del ready[:whole]
     if frame:
         raise EOFError("the last frame ends before its end")
-    if chunk:
-        yield bytes(chunk)
+    if ready:
+        yield bytes(ready)

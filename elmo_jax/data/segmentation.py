@@ -47,17 +47,22 @@ class Segmentation:
         return list(filter(None, map(tokenize, unicode_boundaries.sentences(line))))
 
     @property
+    def plain(self) -> bool:
+        """Whether a line is a sentence with whitespace between its tokens."""
+        return (self.tokenizer, self.sentences) == ("whitespace", "lines")
+
+    @property
     def tokens(self) -> str:
         """The tokeniser in words: "whitespace", "unicode" or "moses de"."""
         return f"moses {self.language}" if self.tokenizer == "moses" else self.tokenizer
 
     @property
     def variant(self) -> str:
-        """Everything that the sentences of a text depend on besides the text; empty for lines of tokens.
+        """Everything that the sentences of a text depend on besides the text; empty when ``plain``.
 
         Versions of packages are among it: their rules and data change.
         """
-        if self == Segmentation():
+        if self.plain:
             return ""
         packages = []
         if "unicode" in (self.tokenizer, self.sentences):

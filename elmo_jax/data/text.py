@@ -111,7 +111,7 @@ def read_sentences(
             lines = text.removesuffix("\n").split("\n")
             if BOS in text or EOS in text:
                 _refuse_boundaries(path, block.line, lines, segmentation)
-            if segmentation == TOKENIZED_LINES:
+            if segmentation.plain:
                 yield from map(str.split, lines)
             else:
                 yield from _segmented(lines, segmentation)
