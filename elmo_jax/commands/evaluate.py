@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from elmo_jax.commands import text_arguments
 from elmo_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,7 +15,8 @@ NAME = "eval"
 SUMMARY = "Perplexity of a run's best weights on text."
 DETAILS = """\
 Forward, backward and their geometric mean, under the full normalised distribution, every token and one boundary a
-sentence counted; words out of the vocabulary are scored as <UNK>.
+sentence counted; words out of the vocabulary are scored as <UNK>. The text is cut into sentences and tokens as that of
+the run was.
 
   elmo eval runs/quickstart --text valid.txt                  carried state over 32 streams, as in training
   elmo eval runs/quickstart --text valid.txt --stateless      every sentence by itself
@@ -31,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step", type=int, metavar="N", help="the checkpoint of this step instead of the best one")
     parser.add_argument("--cache-dir", metavar="DIR", help="of encoded corpora (default: encoded beside RUN)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    text_arguments.add_segmentation(parser, of_run=True)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -48,7 +51,8 @@ def run(options: argparse.Namespace) -> int:
         )
     run = trained.load(Path(options.run), options.step)
     cache = Path(options.cache_dir) if options.cache_dir else Path(options.run).parent / "encoded"
-    corpus = prepare(text_source(options.text), cache)
+    segmentation = text_arguments.segmentation_of_run(options, run.config.data)
+    corpus = prepare(text_source(options.text, segmentation), cache)
     evaluator = Evaluator(run.model, run.config, run.vocabulary, parallel.DataParallel())
     result = evaluator(run.params, corpus, streams=streams, progress=not options.json)
     if options.json:

@@ -6,20 +6,21 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from elmo_jax.commands import report_arguments
+from elmo_jax.commands import report_arguments, text_arguments
 from elmo_jax.errors import UserError
 
 NAME = "vocab"
 SUMMARY = "Build a vocabulary from text shards."
 DETAILS = """\
-Writes one word a line: <S>, </S>, <UNK>, then by falling count; the counts, which the adaptive softmax needs, go
-beside it (vocab.txt -> vocab.counts.txt). A report says what the text holds, unknown words at several vocabulary sizes
-among it; docs/corpora.md reads one.
+Writes one word a line: <S>, </S>, <UNK>, then by falling count. The counts, which the adaptive softmax needs, go
+beside it (vocab.txt -> vocab.counts.txt), and the name of the tokeniser (vocab.tokenizer.txt). A report says what the
+text holds, unknown words at several vocabulary sizes among it; docs/corpora.md reads one.
 
 The text is encoded on the way, as training does it, which takes about as much disk as the text: beside the output for
 as long as the command runs, or to stay in --cache-dir.
 
-  elmo vocab --text 'corpus/*.txt.gz' --output vocab.txt --min-count 3 --max-size 800000 --report report.json"""
+  elmo vocab --text 'corpus/*.txt.gz' --output vocab.txt --min-count 3 --max-size 800000 --report report.json
+  elmo vocab --text 'raw/*.txt' --tokenizer unicode --sentences unicode --output vocab.txt"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cache-dir", metavar="DIR", help="of encoded corpora, as config.data.cache_dir (default: a temporary one)"
     )
+    text_arguments.add_segmentation(parser)
     report_arguments.add(parser)
 
 
@@ -42,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     """Build a vocabulary from text shards."""
     from elmo_jax.data.corpus import prepare
     from elmo_jax.data.text import text_source
-    from elmo_jax.data.vocab import build_from_corpus, counts_path
+    from elmo_jax.data.vocab import build_from_corpus, counts_path, tokenizer_path
 
     if options.min_count < 1:
         raise UserError(f"--min-count is {options.min_count}: it must be at least 1, which keeps every word")
@@ -54,13 +56,14 @@ def run(options: argparse.Namespace) -> int:
     if output.exists() and not options.force:
         raise UserError(f"{output} exists; choose another --output, or give --force to replace it")
     report_arguments.check(options)
-    results = {output.resolve(), counts_path(output).resolve()}
+    results = {path.resolve() for path in (output, counts_path(output), tokenizer_path(output))}
     if options.report is not None and Path(options.report).resolve() in results:
         raise UserError(f"--report {options.report} is a file of the vocabulary; choose another --report")
-    source = text_source(options.text)
+    segmentation = text_arguments.segmentation(options)
+    source = text_source(options.text, segmentation)
     with _cache(options.cache_dir, output) as cache:
         corpus = prepare(source, cache)
-        vocabulary = build_from_corpus(corpus, options.min_count, options.max_size)
+        vocabulary = build_from_corpus(corpus, options.min_count, options.max_size, segmentation.tokens)
         vocabulary.save(output)
         assert vocabulary.counts is not None
         unknown = int(vocabulary.counts[vocabulary.unk_id])

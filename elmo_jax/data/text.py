@@ -1,14 +1,15 @@
-"""Sentences of text: from shards with one sentence a line, or from the embedded documentation."""
+"""Sentences of text: from shards, or from the embedded documentation."""
 
 import glob
-import gzip
-import zlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from elmo_jax.data.compression import read_chunks
 from elmo_jax.data.documentation import documentation_files, documentation_sentences
+from elmo_jax.data.segmentation import Segmentation
 from elmo_jax.errors import UserError
 
 # The boundaries of a sentence. They are put around every sentence and may not occur inside one.
@@ -18,10 +19,13 @@ BOS, EOS = "<S>", "</S>"
 BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 64 << 20
 
-# The tokens of a line: an empty list is an empty line, None is the end of a shard. A document ends at either.
+# The tokens of a sentence: an empty list is an empty line, None is the end of a shard. A document ends at either.
 Sentence = list[str] | None
 # Told of the bytes of the files as they are consumed, for a progress bar.
 Advance = Callable[[int], object]
+
+# One sentence a line, whitespace between tokens.
+TOKENIZED_LINES = Segmentation()
 
 
 def _ignore(n_bytes: int) -> None:
@@ -45,10 +49,10 @@ class Source:
     variant: str = ""
 
 
-def text_source(globs: str) -> Source:
+def text_source(globs: str, segmentation: Segmentation = TOKENIZED_LINES) -> Source:
     """The shards that match comma separated ``globs``. Raises what ``expand`` raises."""
     files = tuple(expand(globs))
-    return Source("text", files, lambda advance: read_sentences(files, advance))
+    return Source("text", files, lambda advance: read_sentences(files, advance, segmentation), segmentation.variant)
 
 
 def pydoc_source(heldout: bool) -> Source:
@@ -82,14 +86,20 @@ def expand(globs: str) -> list[Path]:
     return sorted(found)
 
 
-def read_sentences(files: Iterable[Path], advance: Advance = _ignore) -> Iterator[Sentence]:
-    r"""Read the sentences of text shards in order, plain or gzip (``.gz``).
+def read_sentences(
+    files: Iterable[Path], advance: Advance = _ignore, segmentation: Segmentation = TOKENIZED_LINES
+) -> Iterator[Sentence]:
+    r"""Read the sentences of text shards in order, plain, gzip (``.gz``) or Zstandard (``.zst``).
 
-    A line ends at ``\n`` or ``\r\n`` and nowhere else; tokens are those of ``str.split()``. A byte order mark at the
-    start of a file is dropped.
+    A line ends at ``\n`` or ``\r\n`` and nowhere else. A byte order mark at the start of a file is dropped.
+
+    Args:
+        files: the shards.
+        advance: told of the bytes consumed, compressed ones where a file is.
+        segmentation: what the sentences and tokens of a line are.
 
     Yields:
-        The tokens of each line, ``[]`` for an empty line, and ``None`` at the end of each file.
+        The tokens of each sentence, ``[]`` for an empty line, and ``None`` at the end of each file.
 
     Raises:
         UserError: naming file and line, for invalid UTF-8, NUL bytes, a token ``<S>`` or ``</S>`` and lines of more
@@ -98,10 +108,22 @@ def read_sentences(files: Iterable[Path], advance: Advance = _ignore) -> Iterato
     for path in files:
         for block in _blocks(path, advance):
             text = _decode(path, block)
+            lines = text.removesuffix("\n").split("\n")
             if BOS in text or EOS in text:
-                _refuse_boundaries(path, block.line, text)
-            yield from map(str.split, text.removesuffix("\n").split("\n"))
+                _refuse_boundaries(path, block.line, lines, segmentation)
+            if segmentation.plain:
+                yield from map(str.split, lines)
+            else:
+                yield from _segmented(lines, segmentation)
         yield None
+
+
+def _segmented(lines: list[str], segmentation: Segmentation) -> Iterator[Sentence]:
+    for line in lines:
+        if line.strip():
+            yield from segmentation(line)
+        else:
+            yield []
 
 
 class _Block(NamedTuple):
@@ -115,9 +137,9 @@ class _Block(NamedTuple):
 def _blocks(path: Path, advance: Advance) -> Iterator[_Block]:
     line, offset, pending = 1, 0, bytearray()
     try:
-        with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as stream:
+        with path.open("rb") as file:
             consumed = 0
-            while chunk := stream.read(BLOCK_BYTES):
+            for chunk in read_chunks(path, file, BLOCK_BYTES):
                 pending += chunk
                 end = pending.rfind(b"\n") + 1
                 if len(pending) - end > MAX_LINE_BYTES:
@@ -131,14 +153,11 @@ def _blocks(path: Path, advance: Advance) -> Iterator[_Block]:
                     line, offset = line + block.data.count(b"\n"), offset + end
                     yield block
                     del block  # while the next chunk is read, the last one need not be kept
-                advance(raw.tell() - consumed)
-                consumed = raw.tell()
+                advance(file.tell() - consumed)
+                consumed = file.tell()
+            advance(file.tell() - consumed)
             if pending:
                 yield _Block(line, offset, bytes(pending))
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(
-            f"{path}: the compressed data is truncated or corrupt ({error}); check it with gzip -t"
-        ) from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
@@ -162,10 +181,10 @@ def _decode(path: Path, block: _Block) -> str:
     return text.removeprefix("\ufeff") if block.offset == 0 else text
 
 
-def _refuse_boundaries(path: Path, first_line: int, text: str) -> None:
-    for number, line in enumerate(text.split("\n"), first_line):
-        for mark in {BOS, EOS}.intersection(line.split()):
+def _refuse_boundaries(path: Path, first_line: int, lines: list[str], segmentation: Segmentation) -> None:
+    for number, line in enumerate(lines, first_line):
+        for mark in {BOS, EOS}.intersection(itertools.chain.from_iterable(segmentation(line))):
             raise UserError(
                 f"{path}:{number}: the token {mark} is the mark of a sentence boundary and may not occur in text; "
-                f"remove it (boundaries are added to every line)"
+                f"remove it (boundaries are added to every sentence)"
             )

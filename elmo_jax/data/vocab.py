@@ -1,4 +1,4 @@
-"""The vocabulary: the words that are predicted, in a bilm-tf file with their counts beside it."""
+"""The vocabulary: the words that are predicted, in a bilm-tf file; their counts and their tokeniser beside it."""
 
 import contextlib
 import os
@@ -28,11 +28,12 @@ class Vocabulary:
     Attributes:
         words: the word of each id. ``<S>``, ``</S>`` and ``<UNK>`` are among them, anywhere.
         counts: int64 ``[len(words)]`` how often each is predicted in the training text, or None when not known.
+        tokenizer: what made the words from text, as ``Segmentation.tokens`` says it, or None when not known.
         ids: the id of each word.
     """
 
-    def __init__(self, words: Sequence[str], counts: npt.ArrayLike | None = None) -> None:
-        self.words = list(words)
+    def __init__(self, words: Sequence[str], counts: npt.ArrayLike | None = None, tokenizer: str | None = None) -> None:
+        self.words, self.tokenizer = list(words), tokenizer
         self.counts: npt.NDArray[np.int64] | None = None if counts is None else np.asarray(counts, np.int64)
         self.ids = {word: number for number, word in enumerate(self.words)}
         self.bos_id, self.eos_id, self.unk_id = (self.ids[special] for special in SPECIALS)
@@ -50,7 +51,7 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path | str) -> "Vocabulary":
-        """Read a vocabulary of one word a line, and the counts beside it (``<stem>.counts.txt``) when there are any.
+        """Read a vocabulary of one word a line, and what is known beside it (``counts_path``, ``tokenizer_path``).
 
         Raises:
             UserError: naming file and line, for what is no vocabulary or no counts of it.
@@ -70,28 +71,34 @@ class Vocabulary:
         _refuse_duplicates(path, numbered)
         if len(words) == len(SPECIALS):
             raise UserError(f"{path}: holds only {', '.join(SPECIALS)}; add words, or build one with `elmo vocab`")
-        beside = counts_path(path)
-        return cls(words, _read_counts(beside, len(words)) if beside.exists() else None)
+        counts, tokenizer = counts_path(path), tokenizer_path(path)
+        return cls(
+            words,
+            _read_counts(counts, len(words)) if counts.exists() else None,
+            "".join(_read_lines(tokenizer)) or None if tokenizer.exists() else None,
+        )
 
     def save(self, path: Path | str) -> None:
-        """Write the words, and the counts beside them when they are known; each file is replaced as a whole.
+        """Write the words, and beside them the counts and the tokeniser when known; each file is replaced as a whole.
 
         Raises:
             UserError: when they cannot be written.
         """
         path = Path(path)
-        beside = counts_path(path)
         files: dict[Path, Iterable[str]] = {path: self.words}
         if self.counts is not None:
-            files[beside] = map(str, self.counts.tolist())
+            files[counts_path(path)] = map(str, self.counts.tolist())
+        if self.tokenizer is not None:
+            files[tokenizer_path(path)] = [self.tokenizer]
         temporaries = {file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}"): file for file in files}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             for temporary, file in temporaries.items():
                 with temporary.open("w", encoding="utf-8", newline="\n") as stream:
                     stream.writelines(f"{line}\n" for line in files[file])
-            # Counts of an earlier vocabulary must never stand beside this one.
-            beside.unlink(missing_ok=True)
+            # What was known of an earlier vocabulary must never stand beside this one.
+            for beside in (counts_path(path), tokenizer_path(path)):
+                beside.unlink(missing_ok=True)
             for temporary, file in temporaries.items():
                 os.replace(temporary, file)
         except OSError as error:
@@ -104,7 +111,12 @@ class Vocabulary:
                     temporary.unlink(missing_ok=True)
 
 
-def build(counts: Mapping[str, int] | Iterable[tuple[str, int]], min_count: int, max_size: int) -> Vocabulary:
+def build(
+    counts: Mapping[str, int] | Iterable[tuple[str, int]],
+    min_count: int,
+    max_size: int,
+    tokenizer: str | None = None,
+) -> Vocabulary:
     """The vocabulary of counted words: the specials, then words by falling count and, among equals, by the word.
 
     Args:
@@ -112,6 +124,7 @@ def build(counts: Mapping[str, int] | Iterable[tuple[str, int]], min_count: int,
             the text calls so and every token left out.
         min_count: words that occur less often are left out.
         max_size: words at most, specials included.
+        tokenizer: what made the tokens, as ``Segmentation.tokens`` says it, when it is known.
 
     Raises:
         UserError: when no word is left.
@@ -128,17 +141,22 @@ def build(counts: Mapping[str, int] | Iterable[tuple[str, int]], min_count: int,
         )
     kept_counts = [left[word] for word in kept]
     special_counts[SPECIALS.index(UNK)] += sum(left.values()) - sum(kept_counts)
-    return Vocabulary([*SPECIALS, *kept], [*special_counts, *kept_counts])
+    return Vocabulary([*SPECIALS, *kept], [*special_counts, *kept_counts], tokenizer)
 
 
-def build_from_corpus(corpus: Corpus, min_count: int, max_size: int) -> Vocabulary:
+def build_from_corpus(corpus: Corpus, min_count: int, max_size: int, tokenizer: str | None = None) -> Vocabulary:
     """The vocabulary of an encoded corpus; see ``build``."""
-    return build(zip(corpus.words(), map(int, corpus.type_counts), strict=True), min_count, max_size)
+    return build(zip(corpus.words(), map(int, corpus.type_counts), strict=True), min_count, max_size, tokenizer)
 
 
 def counts_path(path: Path) -> Path:
     """The file beside a vocabulary that has its counts: ``vocab.txt`` has ``vocab.counts.txt``."""
     return path.with_name(path.name.removesuffix(".txt") + ".counts.txt")
+
+
+def tokenizer_path(path: Path) -> Path:
+    """The file beside a vocabulary that names its tokeniser: ``vocab.txt`` has ``vocab.tokenizer.txt``."""
+    return path.with_name(path.name.removesuffix(".txt") + ".tokenizer.txt")
 
 
 def _read_lines(path: Path) -> list[str]:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import jax.numpy as jnp
 
-from elmo_jax.config import Config
+from elmo_jax.config import Config, Data
 from elmo_jax.data.corpus import Corpus, prepare
+from elmo_jax.data.segmentation import Segmentation
 from elmo_jax.data.streams import Rows
 from elmo_jax.data.text import Source, pydoc_source, text_source
-from elmo_jax.data.vocab import Vocabulary, build_from_corpus, counts_path
+from elmo_jax.data.vocab import Vocabulary, build_from_corpus, counts_path, tokenizer_path
 from elmo_jax.errors import UserError
 from elmo_jax.model.bilm import compute_dtype
 from elmo_jax.model.clusters import Clusters, choose_cutoffs
@@ -93,7 +94,8 @@ def gather(config: Config, *, progress: bool = True) -> Inputs:
     heldout = prepare(held, cache, progress=progress) if held else None
     corpus = prepare(text, cache, progress=progress)
     if vocabulary is None:
-        vocabulary = build_from_corpus(corpus, config.data.min_count, config.data.max_vocabulary)
+        data = config.data
+        vocabulary = build_from_corpus(corpus, data.min_count, data.max_vocabulary, segmentation(data).tokens)
         config = _choose(config, vocabulary)
     inputs = Inputs(config, corpus, heldout, vocabulary)
     # Refuses too little text before a run is begun.
@@ -136,7 +138,16 @@ def cache_directory(config: Config) -> Path:
 def _source(config: Config, *, heldout: bool) -> Source:
     if config.data.source == "pydoc":
         return pydoc_source(heldout)
-    return text_source(config.data.heldout if heldout else config.data.train)
+    return text_source(config.data.heldout if heldout else config.data.train, segmentation(config.data))
+
+
+def segmentation(data: Data) -> Segmentation:
+    """How text is cut into sentences and tokens.
+
+    Raises:
+        UserError: when the language is unknown or a package is missing.
+    """
+    return Segmentation(data.tokenizer, data.sentences, data.language)
 
 
 def _given_vocabulary(config: Config) -> Vocabulary | None:
@@ -151,9 +162,22 @@ def _given_vocabulary(config: Config) -> Vocabulary | None:
                 "on with its own, or choose another --config.run_dir"
             )
         return own
-    if given is not None:
-        return Vocabulary.load(given)
-    return _origin(config).vocabulary() if config.init_from else None
+    if given is None and not config.init_from:
+        return None
+    path = given or _origin(config).vocabulary_file
+    vocabulary = Vocabulary.load(path) if given else _origin(config).vocabulary()
+    _check_tokenizer(config.data, vocabulary, path)
+    return vocabulary
+
+
+def _check_tokenizer(data: Data, vocabulary: Vocabulary, path: Path) -> None:
+    tokens = segmentation(data).tokens
+    if vocabulary.tokenizer not in (None, tokens):
+        raise UserError(
+            f"the words of {path} were made by the tokenizer {vocabulary.tokenizer!r}, and this run has {tokens!r}: "
+            "set config.data.tokenizer and config.data.language to the same; for text that is tokenized like that "
+            f"already, use a copy of the file without {tokenizer_path(path).name}"
+        )
 
 
 def _origin(config: Config) -> RunDirectory:

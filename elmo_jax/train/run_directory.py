@@ -1,7 +1,7 @@
 """A run directory describes itself: every tool takes that one path. It holds::
 
     config.json     the configuration, with everything that was chosen by the program filled in
-    vocab.txt       the vocabulary, its counts in vocab.counts.txt
+    vocab.txt       the vocabulary, with vocab.counts.txt and vocab.tokenizer.txt
     checkpoints/    the newest ones and the best one
     metrics.jsonl   one line per logging interval and per evaluation
     export/         weights for other programs, written when training is complete
@@ -44,7 +44,7 @@ CHANGEABLE = (
 )
 
 # What a run that was stopped before its config.json was complete leaves behind.
-BEGUN = re.compile(r"vocab\.(counts\.)?txt(\.[0-9a-f]{8})?|config\.json\.tmp")
+BEGUN = re.compile(r"vocab\.((counts|tokenizer)\.)?txt(\.[0-9a-f]{8})?|config\.json\.tmp")
 
 
 class RunDirectory:

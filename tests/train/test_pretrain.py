@@ -63,6 +63,7 @@ def test_the_run_directory_describes_the_run(unbroken):
         "config.json",
         "vocab.txt",
         "vocab.counts.txt",
+        "vocab.tokenizer.txt",
         "checkpoints",
         "metrics.jsonl",
         "export",
