@@ -14,7 +14,7 @@ from elmo_jax import cli, config_io
 from tests.filesystems import contents, small_disk
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["train", "vocab", "encode", "eval", "export"]
+COMMANDS = ["train", "vocab", "encode", "eval", "export", "prepare-lm1b"]
 
 TEXT = "the cat sat\nthe dog sat\n\nthe cat ran away\n"
 VOCABULARY = ["<S>", "</S>", "<UNK>", "the", "cat", "sat", "away", "dog", "ran"]
@@ -65,7 +65,7 @@ def mistake(elmo, folder):
 def test_help_lists_the_commands_with_an_example_and_the_exit_status(elmo):
     status, out, err = elmo("--help")
     assert (status, err) == (0, "")
-    assert all(re.search(rf"^    {command} +[A-Z]", out, re.MULTILINE) for command in COMMANDS)
+    assert all(re.search(rf"^    {command}\s+[A-Z]", out, re.MULTILINE) for command in COMMANDS)
     assert "elmo train --config quickstart" in out
     assert "exit status: 0 complete; 2 a mistake" in out
 

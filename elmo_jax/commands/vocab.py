@@ -3,20 +3,22 @@
 import argparse
 from pathlib import Path
 
+from elmo_jax.commands import text_arguments
 from elmo_jax.errors import UserError
 
 NAME = "vocab"
-SUMMARY = "Build a vocabulary from text shards."
+SUMMARY = "Build a vocabulary from text."
 DETAILS = """\
 Writes one word a line: <S>, </S>, <UNK>, then by falling count; the counts, which the adaptive softmax needs, go
 beside it (vocab.txt -> vocab.counts.txt).
 
-  elmo vocab --text 'corpus/*.txt.gz' --output vocab.txt --min-count 3 --max-size 800000"""
+  elmo vocab --text 'corpus/*.txt.gz' --output vocab.txt --min-count 3 --max-size 800000
+  elmo vocab --tfds lm1b --split train --output vocab.txt"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("--text", required=True, metavar="GLOB", help="shards; several globs separated by commas")
+    text_arguments.add(parser)
     parser.add_argument(
         "--output", required=True, metavar="FILE", help="where to write; must not exist (but see --force)"
     )
@@ -28,9 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Build a vocabulary from text shards."""
+    """Build a vocabulary from text."""
     from elmo_jax.data import vocab
-    from elmo_jax.data.text import expand
 
     if options.min_count < 1:
         raise UserError(f"--min-count is {options.min_count}: it must be at least 1, which keeps every word")
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     output = Path(options.output)
     if output.exists() and not options.force:
         raise UserError(f"{output} exists; choose another --output, or give --force to replace it")
-    counts = vocab.count_text(expand(options.text))
+    counts = vocab.count_text(text_arguments.source(options))
     vocabulary = vocab.build(counts, options.min_count, options.max_size)
     vocabulary.save(output)
     assert vocabulary.counts is not None

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from elmo_jax.data.corpus import Corpus
 from elmo_jax.data.progress import Progress
-from elmo_jax.data.text import BOS, EOS, read_sentences
+from elmo_jax.data.text import BOS, EOS, Source
 from elmo_jax.errors import UserError
 
 __all__ = ["BOS", "EOS", "UNK", "Vocabulary", "build", "build_from_corpus", "count_text"]
@@ -138,21 +138,21 @@ def build_from_corpus(corpus: Corpus, min_count: int, max_size: int) -> Vocabula
     return build(zip(corpus.words(), map(int, corpus.type_counts), strict=True), min_count, max_size)
 
 
-def count_text(files: Sequence[Path], *, progress: bool = True) -> Counter[str]:
-    """How often each token occurs in text shards, and ``<S>`` and ``</S>`` for each sentence.
+def count_text(source: Source, *, progress: bool = True) -> Counter[str]:
+    """How often each token occurs in text, and ``<S>`` and ``</S>`` for each sentence.
 
     Raises:
-        UserError: what ``read_sentences`` raises, and when there is no token.
+        UserError: what reading the source raises, and when there is no token.
     """
     counts: Counter[str] = Counter()
     n_sentences = 0
-    with Progress("counting words", sum(path.stat().st_size for path in files), shown=progress) as bar:
-        for sentence in read_sentences(files, bar.advance):
+    with Progress("counting words", sum(path.stat().st_size for path in source.files), shown=progress) as bar:
+        for sentence in source.read(bar.advance):
             if sentence:
                 counts.update(sentence)
                 n_sentences += 1
     if not counts:
-        raise UserError(f"{', '.join(map(str, files))}: no tokens; give text with one sentence a line")
+        raise UserError(f"{source.title}: no tokens; give text with one sentence a line")
     counts[BOS] = counts[EOS] = n_sentences
     return counts
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from elmo_jax.data.text import expand
+from elmo_jax.data.text import text_source
 from elmo_jax.data.vocab import Vocabulary, build, build_from_corpus, count_text
 from elmo_jax.errors import UserError
 
@@ -143,7 +143,7 @@ def test_nothing_left_is_refused(min_count, max_size):
 def test_text_and_its_encoding_give_one_vocabulary(tmp_path, encoded, documents):
     path = tmp_path / "text"
     path.write_text("\n\n".join("\n".join(" ".join(sentence) for sentence in document) for document in documents))
-    of_text = build(count_text(expand(str(path))), 2, 20)
+    of_text = build(count_text(text_source(str(path))), 2, 20)
     corpus = encoded(documents)
     of_corpus = build_from_corpus(corpus, 2, 20)
     assert of_text.words == of_corpus.words
@@ -154,4 +154,4 @@ def test_text_and_its_encoding_give_one_vocabulary(tmp_path, encoded, documents)
 def test_a_text_without_words_is_refused(tmp_path):
     (tmp_path / "empty").write_text("\n\n")
     with pytest.raises(UserError, match="empty: no tokens"):
-        count_text([tmp_path / "empty"])
+        count_text(text_source(str(tmp_path / "empty")))
