@@ -114,7 +114,7 @@ def test_train_py_is_elmo_train(elmo, capsys, monkeypatch):
         (["trian"], "argument COMMAND: invalid choice: 'trian' (choose from "),
         (["train"], "the following arguments are required: --config; see elmo train --help"),
         (["train", "--config"], "argument --config: expected one argument; see elmo train --help"),
-        (["vocab", "--output", "v.txt"], "the following arguments are required: --text; see elmo vocab --help"),
+        (["vocab", "--output", "v.txt"], "one of the arguments --text --tfds is required; see elmo vocab --help"),
         (["vocab", "--text", "a.txt", "--output", "v.txt", "--min-count", "x"], "argument --min-count: invalid int"),
         (["train", "--config", "quickstart", "--batch", "4"], "unknown argument '--batch'; see --help"),
         (["train", "--config", "quickstart", "extra"], "unknown argument 'extra'; see --help"),

@@ -65,7 +65,7 @@ def prepare_lm1b(source: Path, data_dir: str = "", *, progress: bool = True) -> 
     if prepared.exists():
         raise UserError(f"{prepared} exists already: use it, remove it or choose another --data-dir")
     if not source.exists():
-        raise UserError(f"there is no {source}; download {LM1B_URL}")
+        raise UserError(f"there is no {source}; get {LM1B_URL}")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="lm1b-unpacked-", dir=directory) as name:
@@ -81,12 +81,13 @@ def prepare_lm1b(source: Path, data_dir: str = "", *, progress: bool = True) -> 
                     download_dir=unpacked / "downloads",
                     download_config=tfds.download.DownloadConfig(try_download_gcs=False),
                 )
-    except OSError as error:
-        file = f" ({error.filename})" if error.filename else ""
+    except (OSError, RuntimeError) as error:  # array_record has RuntimeError for a full disk
         raise UserError(
-            f"cannot prepare lm1b in {directory}: {error.strerror or error}{file}; make room or choose another "
-            "--data-dir"
+            f"cannot prepare lm1b in {directory}: {error}; make room there or choose another --data-dir"
         ) from error
+    finally:
+        with contextlib.suppress(OSError):  # there is a builder, of this or another version
+            prepared.parent.rmdir()
     return prepared, {name: split.num_examples for name, split in builder.info.splits.items()}
 
 
@@ -125,7 +126,7 @@ def _unpack(archive: Path, directory: Path, progress: bool) -> Shards:
                 pass  # a gzip file has its checksum at the end
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(
-            f"{archive} is no tar.gz archive, or is truncated or corrupt ({error}); download {LM1B_URL} again"
+            f"{archive} is no tar.gz archive, or is truncated or corrupt ({error}); get {LM1B_URL}"
         ) from error
     return {split: sorted(files) for split, files in shards.items()}
 
@@ -163,7 +164,7 @@ def _save(content: IO[bytes], path: Path, archive: Path) -> None:
         with path.open("xb") as file:
             shutil.copyfileobj(content, file, 1 << 20)
     except FileExistsError as error:
-        raise UserError(f"{archive}: holds {path.parent.name}/{path.name} twice; get {LM1B_URL}") from error
+        raise UserError(f"{archive} holds {path.parent.name}/{path.name} twice; get {LM1B_URL}") from error
 
 
 def _check(shards: Shards, source: Path) -> None:

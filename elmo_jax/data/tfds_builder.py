@@ -12,6 +12,9 @@ from typing import Any
 
 from elmo_jax.errors import UserError
 
+# What can name a builder on disk.
+NAME = re.compile(r"(?P<base>[A-Za-z]\w*)(/[\w+.-]+)?(:[\d*]+\.[\d*]+\.[\d*]+)?")
+
 LM1B_ARCHIVE = "1-billion-word-language-modeling-benchmark-r13output.tar.gz"
 LM1B_URL = f"http://www.statmt.org/lm-benchmark/{LM1B_ARCHIVE}"
 
@@ -59,7 +62,7 @@ def open_split(name: str, split: str, data_dir: str = "") -> Any:
     try:
         pieces = info.splits[split].file_instructions
     except (ValueError, KeyError) as error:
-        raise _no_split(info, split, str(error.args[0]).splitlines()[0]) from error
+        raise _no_split(info, split, _first_line(error)) from error
     if not pieces:
         raise _no_split(info, split, "It has no records.")
     missing = [piece.filename for piece in pieces if not Path(piece.filename).is_file()]
@@ -81,48 +84,44 @@ def _prepared(tfds: ModuleType, name: str, directory: Path) -> Any:
     from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
     from tensorflow_datasets.core.read_only_builder import builder_from_files
 
+    if not NAME.fullmatch(name):
+        raise UserError(
+            f"{name!r} cannot name a builder on disk: give NAME, NAME/CONFIG or NAME/CONFIG:1.0.0, such as lm1b"
+        )
     try:
         return builder_from_files(name, data_dir=directory)
     except tfds.core.DatasetNotFoundError as error:
         raise _not_found(tfds, name, directory) from error
-    except ValueError as error:
-        raise UserError(
-            f"{name!r} cannot name a builder: give NAME, NAME/CONFIG or NAME/CONFIG:1.0.0, such as lm1b"
-        ) from error
-    except (OSError, ParseError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{name} in {directory} is damaged ({reason}): prepare it again") from error
+    except (OSError, ValueError, ParseError) as error:
+        raise UserError(f"{name} in {directory} is damaged ({_first_line(error)}): prepare it again") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error.args[0] if error.args else error).partition("\n")[0]
 
 
 def _no_split(info: Any, split: str, reason: str) -> UserError:
     return UserError(
-        f"{info.full_name} has no split {split!r}: {reason} It has {', '.join(info.splits)}, and parts and sums of "
+        f"{info.full_name} has no split {split!r}: {reason} There is {', '.join(info.splits)}, and parts and sums of "
         f"them such as '{next(iter(info.splits), 'train')}[:10%]'"
     )
 
 
 def _not_found(tfds: ModuleType, name: str, directory: Path) -> UserError:
-    base = re.split("[/:]", name)[0]
-    others = sorted(_name_of(path.parent, directory) for path in directory.glob(f"{base}/**/dataset_info.json"))
-    if others:
+    base = NAME.sub(r"\g<base>", name)
+    here = sorted(path.parent.relative_to(directory).parts for path in directory.glob("*/**/features.json"))
+    if others := [f"{'/'.join(parts[:-1])}:{parts[-1]}" for parts in here if parts[0] == base]:
         return UserError(f"{name} is not prepared in {directory}, where there is {', '.join(others)}: give such a name")
     known = tfds.list_builders(with_community_datasets=False)
     if base in known:
         return UserError(f"{name} is not prepared in {directory}{_how_to_prepare(name, directory)}")
-    here = {path.parents[-len(directory.parts) - 2].name for path in directory.glob("*/**/dataset_info.json")}
-    close = difflib.get_close_matches(base, {*known, *here}, n=3)
+    close = difflib.get_close_matches(base, {*known, *(parts[0] for parts in here)}, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else "a builder of your own must be prepared there first"
     return UserError(f"there is no builder {name!r}: it is not in {directory}, and TFDS does not know it; {hint}")
 
 
-def _name_of(prepared: Path, directory: Path) -> str:
-    """How the builder in ``directory/name/config/version`` is called: ``name/config:version``."""
-    *name, version = prepared.relative_to(directory).parts
-    return f"{'/'.join(name)}:{version}"
-
-
 def _how_to_prepare(name: str, directory: Path) -> str:
-    if re.split("[/:]", name)[0] == "lm1b":
+    if NAME.sub(r"\g<base>", name) == "lm1b":
         return f": download {LM1B_URL} (1.8 GB), then run: elmo prepare-lm1b {LM1B_ARCHIVE} --data-dir {directory}"
     return (
         " (this may need TensorFlow and a network, once, on any machine): "

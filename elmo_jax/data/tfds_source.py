@@ -1,7 +1,7 @@
 """Text of a TensorFlow Datasets builder, by name, split and feature."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,37 +55,44 @@ def shared_records(name: str, first: str, second: str, data_dir: str = "") -> in
         UserError: when the builder is unknown or not prepared as array_record, or has no such split.
     """
     ours, theirs = (_pieces(open_split(name, split, data_dir)) for split in (first, second))
-    return sum(len(a.common(b)) for a in ours for b in theirs)
+    return sum(a.n_common(b) for a in ours for b in theirs)
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """Records of one file that follow each other.
+    """Records of a split that follow each other in one file.
 
     Attributes:
         path: the file.
-        records: their numbers in it.
+        records: their numbers in the file.
+        keys: their numbers in the split.
         block: how many to read at once.
     """
 
     path: Path
     records: range
+    keys: range
     block: int
 
-    def common(self, other: "_Piece") -> range:
-        """The records that are in both."""
-        if self.path != other.path:
-            return range(0)
-        return range(max(self.records.start, other.records.start), min(self.records.stop, other.records.stop))
+    def n_common(self, other: "_Piece") -> int:
+        """How many records are in both."""
+        first, last = max(self.records[0], other.records[0]), min(self.records[-1], other.records[-1])
+        return max(0, last + 1 - first) if self.path == other.path else 0
+
+    def blocks(self) -> Iterator[range]:
+        """The keys of what is read at once."""
+        for first in range(0, len(self.keys), self.block):
+            yield self.keys[first : first + self.block]
 
 
 def _pieces(data: Any) -> list[_Piece]:
-    pieces = []
-    for instruction in data.dataset_info.splits[data.split].file_instructions:
-        path, first = Path(instruction.filename), instruction.skip
-        bytes_a_record = max(1, path.stat().st_size // instruction.examples_in_shard)
+    pieces, n_records = [], 0
+    for file in data.dataset_info.splits[data.split].file_instructions:
+        path, records = Path(file.filename), range(file.skip, file.skip + file.take)
+        bytes_a_record = max(1, path.stat().st_size // file.examples_in_shard)
         block = min(BLOCK_RECORDS, max(1, BLOCK_BYTES // bytes_a_record))
-        pieces.append(_Piece(path, range(first, first + instruction.take), block))
+        pieces.append(_Piece(path, records, range(n_records, n_records + file.take), block))
+        n_records += file.take
     return pieces
 
 
@@ -93,13 +100,14 @@ def _pieces(data: Any) -> list[_Piece]:
 class _Record:
     """Where a text comes from, for messages."""
 
+    split: str
+    key: int
     path: Path
-    number: int
 
-    mend_nul = mend_encoding = "correct the builder, and prepare it again"
+    mend_nul = mend_encoding = "correct the text, and prepare the builder again"
 
     def __str__(self) -> str:
-        return f"{self.path}, record {self.number}"
+        return f"{self.split}, record {self.key} (in {self.path.name})"
 
     def at(self, byte: int) -> tuple[str, str]:
         return str(self), f"byte {byte} of its text"
@@ -120,35 +128,30 @@ class _Text:
         metadata = [Path(data.dataset_info.data_dir) / file for file in ("dataset_info.json", "features.json")]
         self.files = (*sorted({piece.path for piece in self.pieces}), *metadata)
         self._data = data
+        self._name = f"{data.dataset_info.full_name} {data.split}"
         self._feature = feature
 
     def read(self, advance: Advance) -> Iterator[Sentence]:
         """The sentences of all records; see ``tfds_source``."""
-        total = sum(path.stat().st_size for path in self.files)
-        n_records, n_read, n_told = sum(len(piece.records) for piece in self.pieces), 0, 0
         value_of = _value_reader(self._feature)
-        for piece, numbers, records in self._blocks():
-            for number, value in zip(numbers, map(value_of, records), strict=True):
-                yield from self._sentences(value, _Record(piece.path, number))
-            if numbers.stop == piece.records.stop:
-                yield None
-            n_read += len(numbers)
-            advance(total * n_read // n_records - n_told)
-            n_told = total * n_read // n_records
-
-    def _blocks(self) -> Iterator[tuple[_Piece, range, list[bytes]]]:
-        """The records of all pieces, and their numbers in the file."""
-        first = 0
+        n_bytes, n_records = sum(path.stat().st_size for path in self.files), len(self._data)
         for piece in self.pieces:
-            with self._data.data_source:  # at its end the file is closed: a split may have more than can be open
-                for begin in range(0, len(piece.records), piece.block):
-                    numbers = piece.records[begin : begin + piece.block]
-                    keys = range(first + begin, first + begin + len(numbers))
-                    try:
-                        yield piece, numbers, self._data.__getitems__(keys)
-                    except (RuntimeError, ValueError, IndexError) as error:
-                        raise UserError(f"{piece.path} is damaged ({error}): prepare the builder again") from error
-            first += len(piece.records)
+            for keys, records in self._blocks(piece):
+                for key, record in zip(keys, records, strict=True):
+                    yield from self._sentences(value_of(record), _Record(self._name, key, piece.path))
+                advance(n_bytes * keys.stop // n_records - n_bytes * keys.start // n_records)
+            yield None
+
+    def _blocks(self, piece: _Piece) -> Iterator[tuple[range, Sequence[bytes]]]:
+        try:
+            # At its end the file is closed: a split may have more of them than can be open.
+            with self._data.data_source:
+                for keys in piece.blocks():
+                    yield keys, self._data.__getitems__(keys)
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise UserError(
+                f"{piece.path} is damaged ({str(error) or 'cut off'}): prepare the builder again"
+            ) from error
 
     def _sentences(self, value: bytes, place: _Record) -> Iterator[Sentence]:
         text = decode(value, place)
@@ -186,16 +189,19 @@ def _text_feature(info: Any, asked: str) -> str:
     Raises:
         UserError: when there is no such text, or none was asked for and there is not one.
     """
-    features = dict(_leaves(info.features))
+    features = dict(sorted(_leaves(info.features)))
     texts = [path for path, feature in features.items() if feature.shape == () and feature.np_dtype in (str, object)]
-    listed = f"its texts are {', '.join(texts)}" if texts else "it has no text"
-    if asked and asked not in texts:
-        what = "is no text" if asked in features else "does not exist"
-        raise UserError(f"{info.full_name}: the feature {asked!r} {what}; {listed} (of {', '.join(features)})")
-    if not asked and len(texts) != 1:
+    if not texts:
         raise UserError(
-            f"{info.full_name}: {listed} (of {', '.join(features)}): "
-            "name one, by --config.data.tfds.feature or --feature"
+            f"{info.full_name} has no text among its features ({', '.join(features)}): choose another builder"
+        )
+    if asked and asked not in texts:
+        problem = "is no text" if asked in features else "does not exist"
+        raise UserError(f"{info.full_name}: the feature {asked!r} {problem}: choose {' or '.join(texts)}")
+    if not asked and len(texts) > 1:
+        raise UserError(
+            f"{info.full_name} has {len(texts)} texts, {', '.join(texts)}: name one by --config.data.tfds.feature, "
+            "or --feature"
         )
     return asked or texts[0]
 

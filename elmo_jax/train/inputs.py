@@ -158,7 +158,7 @@ def _in_both(config: Config, text: Source, held: Source) -> str:
     if config.data.source == "tfds":
         tfds = config.data.tfds
         n_both = shared_records(tfds.name, tfds.train, tfds.heldout, tfds.data_dir)
-        return f"{tfds.name}: {n_both:,} records of {tfds.heldout!r}" if n_both else ""
+        return f"{tfds.name} {tfds.heldout!r} ({n_both:,} records of it)" if n_both else ""
     return ""
 
 
