@@ -17,7 +17,7 @@ from elmo_jax.data.report import corpus_report
 from tests.filesystems import contents, small_disk
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["train", "vocab", "encode", "eval", "export"]
+COMMANDS = ["train", "vocab", "encode", "eval", "export", "prepare-lm1b"]
 
 TEXT = "the cat sat\nthe dog sat\n\nthe cat ran away\n"
 VOCABULARY = ["<S>", "</S>", "<UNK>", "the", "cat", "sat", "away", "dog", "ran"]
@@ -68,7 +68,7 @@ def mistake(elmo, folder):
 def test_help_lists_the_commands_with_an_example_and_the_exit_status(elmo):
     status, out, err = elmo("--help")
     assert (status, err) == (0, "")
-    assert all(re.search(rf"^    {command} +[A-Z]", out, re.MULTILINE) for command in COMMANDS)
+    assert all(re.search(rf"^    {command}\s+[A-Z]", out, re.MULTILINE) for command in COMMANDS)
     assert "elmo train --config quickstart" in out
     assert "exit status: 0 complete; 2 a mistake" in out
 
@@ -117,7 +117,7 @@ def test_train_py_is_elmo_train(elmo, capsys, monkeypatch):
         (["trian"], "argument COMMAND: invalid choice: 'trian' (choose from "),
         (["train"], "the following arguments are required: --config; see elmo train --help"),
         (["train", "--config"], "argument --config: expected one argument; see elmo train --help"),
-        (["vocab", "--output", "v.txt"], "the following arguments are required: --text; see elmo vocab --help"),
+        (["vocab", "--output", "v.txt"], "one of the arguments --text --tfds is required; see elmo vocab --help"),
         (["vocab", "--text", "a.txt", "--output", "v.txt", "--min-count", "x"], "argument --min-count: invalid int"),
         (["train", "--config", "quickstart", "--batch", "4"], "unknown argument '--batch'; see --help"),
         (["train", "--config", "quickstart", "extra"], "unknown argument 'extra'; see --help"),

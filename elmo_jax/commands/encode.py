@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from elmo_jax.commands import report_arguments, text_arguments
+from elmo_jax.commands import report_arguments, segmentation_arguments, text_arguments
 
 NAME = "encode"
 SUMMARY = "Encode text ahead of training."
@@ -14,24 +14,24 @@ bytes of a character, cropped tokens, repetitions; docs/corpora.md reads one.
 
   elmo encode --text 'corpus/*.txt' --output encoded
   elmo train ... --config.data.train='corpus/*.txt' --config.data.cache_dir=encoded
+  elmo encode --tfds lm1b --split train --output encoded
   elmo encode --text 'raw/*.zst' --tokenizer moses --language de --output encoded --report report.json"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("--text", required=True, metavar="GLOB", help="shards; several globs separated by commas")
+    text_arguments.add(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="the directory of encoded corpora")
-    text_arguments.add_segmentation(parser)
+    segmentation_arguments.add(parser)
     report_arguments.add(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Encode text ahead of training."""
     from elmo_jax.data.corpus import prepare
-    from elmo_jax.data.text import text_source
 
     report_arguments.check(options)
-    source = text_source(options.text, text_arguments.segmentation(options))
+    source = text_arguments.source(options, segmentation_arguments.segmentation(options))
     corpus = prepare(source, Path(options.output))
     print(
         f"{corpus.directory}: {corpus.n_tokens:,} tokens, {corpus.n_sentences:,} sentences, "

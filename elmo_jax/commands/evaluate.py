@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from elmo_jax.commands import text_arguments
+from elmo_jax.commands import segmentation_arguments, text_arguments
 from elmo_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,27 +20,27 @@ the run was.
 
   elmo eval runs/quickstart --text valid.txt                  carried state over 32 streams, as in training
   elmo eval runs/quickstart --text valid.txt --stateless      every sentence by itself
-  elmo eval runs/quickstart --text valid.txt --json"""
+  elmo eval runs/quickstart --text valid.txt --json
+  elmo eval runs/elmo_original --tfds lm1b --split test"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument("run", metavar="RUN", help="a run directory")
-    parser.add_argument("--text", required=True, metavar="GLOB", help="shards; several globs separated by commas")
+    text_arguments.add(parser)
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--streams", type=int, default=32, metavar="N", help="streams of carried LSTM state (default 32)")
     how.add_argument("--stateless", action="store_true", help="reset the state at every sentence")
     parser.add_argument("--step", type=int, metavar="N", help="the checkpoint of this step instead of the best one")
     parser.add_argument("--cache-dir", metavar="DIR", help="of encoded corpora (default: encoded beside RUN)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    text_arguments.add_segmentation(parser, of_run=True)
+    segmentation_arguments.add(parser, of_run=True)
 
 
 def run(options: argparse.Namespace) -> int:
     """Perplexity of a run's weights on text."""
     from elmo_jax import parallel
     from elmo_jax.data.corpus import prepare
-    from elmo_jax.data.text import text_source
     from elmo_jax.train import trained
     from elmo_jax.train.evaluate import Evaluator
 
@@ -51,12 +51,13 @@ def run(options: argparse.Namespace) -> int:
         )
     run = trained.load(Path(options.run), options.step)
     cache = Path(options.cache_dir) if options.cache_dir else Path(options.run).parent / "encoded"
-    segmentation = text_arguments.segmentation_of_run(options, run.config.data)
-    corpus = prepare(text_source(options.text, segmentation), cache)
+    segmentation = segmentation_arguments.segmentation_of_run(options, run.config.data)
+    corpus = prepare(text_arguments.source(options, segmentation), cache)
     evaluator = Evaluator(run.model, run.config, run.vocabulary, parallel.DataParallel())
     result = evaluator(run.params, corpus, streams=streams, progress=not options.json)
     if options.json:
-        print(json.dumps({"run": options.run, "step": run.step, "text": options.text, **result.as_dict()}))
+        about = {"run": options.run, "step": run.step, "text": text_arguments.title(options)}
+        print(json.dumps({**about, **result.as_dict()}))
     else:
         print(_describe(options, run.step, result))
     return 0
@@ -68,7 +69,7 @@ def _describe(options: argparse.Namespace, step: int, result: "Perplexity") -> s
     return summary_table(
         {
             "run": f"{options.run}, step {step:,}",
-            "text": options.text,
+            "text": text_arguments.title(options),
             "state": result.kind,
             "perplexity": f"{result.average:.3f}",
             "forward": f"{result.forward:.3f}",

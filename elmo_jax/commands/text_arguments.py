@@ -1,90 +1,56 @@
-"""Arguments that say how text is cut into sentences and tokens, the same for every command that reads text."""
+"""The arguments of commands that read text: shards, or a split of a TensorFlow Datasets builder."""
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from elmo_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from elmo_jax.config import Data
     from elmo_jax.data.segmentation import Segmentation
+    from elmo_jax.data.text import Source
 
-OPTIONS = ("tokenizer", "sentences", "language")
 
-
-def add_segmentation(parser: argparse.ArgumentParser, *, of_run: bool = False) -> None:
-    """Declare the arguments.
-
-    Args:
-        parser: of the command.
-        of_run: the command reads text for a run, whose configuration says how.
-    """
-    group = parser.add_argument_group(
-        "sentences and tokens",
-        "Those of the run; given here, they must be the same." if of_run else "As --config.data... of elmo train.",
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare which text is read."""
+    text = parser.add_mutually_exclusive_group(required=True)
+    text.add_argument("--text", metavar="GLOB", help="shards; several globs separated by commas")
+    text.add_argument("--tfds", metavar="NAME", help="a builder of TensorFlow Datasets, such as lm1b, with --split")
+    parser.add_argument("--split", default="", metavar="SPLIT", help="of --tfds, such as train, or train[:10%%]")
+    parser.add_argument("--feature", default="", metavar="NAME", help="of --tfds: the text (default: the only one)")
+    parser.add_argument(
+        "--data-dir",
+        default="",
+        metavar="DIR",
+        help="of --tfds: where it is prepared (default $TFDS_DATA_DIR, else ~/tensorflow_datasets)",
     )
-    group.add_argument(
-        "--tokenizer",
-        choices=("whitespace", "unicode", "moses"),
-        help="what a token is: as separated by whitespace, a Unicode word, or by the rules of Moses"
-        + ("" if of_run else " (default whitespace)"),
-    )
-    group.add_argument(
-        "--sentences",
-        choices=("lines", "unicode"),
-        help="what a sentence is: a line, or found within each line by the rules of Unicode"
-        + ("" if of_run else " (default lines)"),
-    )
-    group.add_argument(
-        "--language", metavar="CODE", help="of the rules of Moses, such as de" + ("" if of_run else " (default en)")
-    )
-    if of_run:
-        group.add_argument(
-            "--tokenized",
-            action="store_true",
-            help="the text is cut already as the run does it: one sentence a line, whitespace between tokens",
-        )
 
 
-def segmentation(options: argparse.Namespace) -> "Segmentation":
-    """What the arguments say.
+def source(options: argparse.Namespace, segmentation: "Segmentation") -> "Source":
+    """The text, cut into sentences and tokens by ``segmentation``.
 
     Raises:
-        UserError: for a language that the rules of Moses do not know, or one for another tokeniser.
+        UserError: when the arguments do not belong together, or what reading that text raises.
     """
-    from elmo_jax.data.segmentation import Segmentation
+    if options.tfds:
+        from elmo_jax.data.tfds_source import tfds_source
 
-    given = _given(options)
-    if "language" in given and options.tokenizer != "moses":
-        raise UserError(
-            f"--language is {options.language!r}: only the rules of Moses know languages; leave it out, or give "
-            "--tokenizer moses"
+        if not options.split:
+            raise UserError(f"--tfds {options.tfds} needs a split, such as --split train")
+        return tfds_source(
+            options.tfds,
+            options.split,
+            feature=options.feature,
+            data_dir=options.data_dir,
+            segmentation=segmentation,
         )
-    return Segmentation(**given)
+    for name in ("split", "feature", "data_dir"):
+        if getattr(options, name):
+            raise UserError(f"--{name.replace('_', '-')} belongs to --tfds; --text does not take it")
+    from elmo_jax.data.text import text_source
+
+    return text_source(options.text, segmentation)
 
 
-def segmentation_of_run(options: argparse.Namespace, data: "Data") -> "Segmentation":
-    """How text is cut for a run; the arguments may only say the same.
-
-    Args:
-        options: of a command.
-        data: of the configuration of the run.
-
-    Raises:
-        UserError: when an argument differs from the run.
-    """
-    from elmo_jax.data.segmentation import Segmentation
-
-    for name, value in _given(options).items():
-        if value != getattr(data, name):
-            raise UserError(
-                f"--{name} is {value!r}, and the run was trained with config.data.{name} = {getattr(data, name)!r}: "
-                f"leave it out (--tokenized reads text that is cut like that already)"
-            )
-    if options.tokenized:
-        return Segmentation()
-    return Segmentation(data.tokenizer, data.sentences, data.language)
-
-
-def _given(options: argparse.Namespace) -> dict[str, Any]:
-    return {name: value for name in OPTIONS if (value := getattr(options, name)) is not None}
+def title(options: argparse.Namespace) -> str:
+    """The text as it was asked for."""
+    return f"{options.tfds}, {options.split}" if options.tfds else options.text

@@ -6,11 +6,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from elmo_jax.commands import report_arguments, text_arguments
+from elmo_jax.commands import report_arguments, segmentation_arguments, text_arguments
 from elmo_jax.errors import UserError
 
 NAME = "vocab"
-SUMMARY = "Build a vocabulary from text shards."
+SUMMARY = "Build a vocabulary from text."
 DETAILS = """\
 Writes one word a line: <S>, </S>, <UNK>, then by falling count. The counts, which the adaptive softmax needs, go
 beside it (vocab.txt -> vocab.counts.txt), and the name of the tokeniser (vocab.tokenizer.txt). A report says what the
@@ -20,12 +20,13 @@ The text is encoded on the way, as training does it, which takes about as much d
 as long as the command runs, or to stay in --cache-dir.
 
   elmo vocab --text 'corpus/*.txt.gz' --output vocab.txt --min-count 3 --max-size 800000 --report report.json
+  elmo vocab --tfds lm1b --split train --output vocab.txt
   elmo vocab --text 'raw/*.txt' --tokenizer unicode --sentences unicode --output vocab.txt"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("--text", required=True, metavar="GLOB", help="shards; several globs separated by commas")
+    text_arguments.add(parser)
     parser.add_argument(
         "--output", required=True, metavar="FILE", help="where to write; must not exist (but see --force)"
     )
@@ -36,14 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cache-dir", metavar="DIR", help="of encoded corpora, as config.data.cache_dir (default: a temporary one)"
     )
-    text_arguments.add_segmentation(parser)
+    segmentation_arguments.add(parser)
     report_arguments.add(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Build a vocabulary from text shards."""
+    """Build a vocabulary from text."""
     from elmo_jax.data.corpus import prepare
-    from elmo_jax.data.text import text_source
     from elmo_jax.data.vocab import build_from_corpus, counts_path, tokenizer_path
 
     if options.min_count < 1:
@@ -59,8 +59,8 @@ def run(options: argparse.Namespace) -> int:
     results = {path.resolve() for path in (output, counts_path(output), tokenizer_path(output))}
     if options.report is not None and Path(options.report).resolve() in results:
         raise UserError(f"--report {options.report} is a file of the vocabulary; choose another --report")
-    segmentation = text_arguments.segmentation(options)
-    source = text_source(options.text, segmentation)
+    segmentation = segmentation_arguments.segmentation(options)
+    source = text_arguments.source(options, segmentation)
     with _cache(options.cache_dir, output) as cache:
         corpus = prepare(source, cache)
         vocabulary = build_from_corpus(corpus, options.min_count, options.max_size, segmentation.tokens)

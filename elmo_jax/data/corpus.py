@@ -143,19 +143,13 @@ def prepare(source: Source, cache_dir: Path, *, progress: bool = True) -> Corpus
     if not directory.exists():
         total = sum(stat.st_size for _, stat in stats)
         with Progress(f"encoding {source.name}", total, shown=progress) as bar:
-            encode(source.read(bar.advance), directory, _called(source))
+            encode(source.read(bar.advance), directory, source.title)
     corpus = open_corpus(directory)
     log.info(
         "%s: %d tokens, %d sentences, %d types, %d empty lines (%s)",
         *(source.name, corpus.n_tokens, corpus.n_sentences, corpus.n_token_types, corpus.n_empty_lines, directory),
     )
     return corpus
-
-
-def _called(source: Source) -> str:
-    """What messages call the text: its first file, and how many more there are."""
-    more = len(source.files) - 1
-    return f"{source.files[0]} (and {more} more files)" if more else str(source.files[0])
 
 
 def open_corpus(directory: Path) -> Corpus:

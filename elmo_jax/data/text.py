@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Protocol
 
 from elmo_jax.data.compression import read_chunks
 from elmo_jax.data.documentation import documentation_files, documentation_sentences
@@ -47,6 +47,12 @@ class Source:
     files: tuple[Path, ...]
     read: Callable[[Advance], Iterator[Sentence]]
     variant: str = ""
+
+    @property
+    def title(self) -> str:
+        """What messages call the text: its first file, and how many more there are."""
+        more = len(self.files) - 1
+        return f"{self.files[0]} (and {more} more files)" if more else str(self.files[0])
 
 
 def text_source(globs: str, segmentation: Segmentation = TOKENIZED_LINES) -> Source:
@@ -107,18 +113,22 @@ def read_sentences(
     """
     for path in files:
         for block in _blocks(path, advance):
-            text = _decode(path, block)
+            text = decode(block.data, block)
+            if block.offset == 0:
+                text = text.removeprefix("\ufeff")
             lines = text.removesuffix("\n").split("\n")
             if BOS in text or EOS in text:
-                _refuse_boundaries(path, block.line, lines, segmentation)
-            if segmentation.plain:
-                yield from map(str.split, lines)
-            else:
-                yield from _segmented(lines, segmentation)
+                for number, line in enumerate(lines, block.line):
+                    refuse_boundaries(segmentation(line), f"{path}:{number}")
+            yield from sentences_of(lines, segmentation)
         yield None
 
 
-def _segmented(lines: list[str], segmentation: Segmentation) -> Iterator[Sentence]:
+def sentences_of(lines: Iterable[str], segmentation: Segmentation) -> Iterator[Sentence]:
+    """The sentences of lines, ``[]`` for an empty line."""
+    if segmentation.plain:
+        yield from map(str.split, lines)
+        return
     for line in lines:
         if line.strip():
             yield from segmentation(line)
@@ -126,12 +136,66 @@ def _segmented(lines: list[str], segmentation: Segmentation) -> Iterator[Sentenc
             yield []
 
 
-class _Block(NamedTuple):
+class Place(Protocol):
+    """Where bytes of text come from, for messages."""
+
+    @property
+    def mend_nul(self) -> str:
+        """What to do about NUL bytes."""
+
+    @property
+    def mend_encoding(self) -> str:
+        """What to do about another encoding than UTF-8."""
+
+    def at(self, byte: int) -> tuple[str, str]:
+        """Line or record, and position, of a byte: ``("news.txt:3", "byte 76 of the file")``."""
+
+
+def decode(data: bytes, place: Place) -> str:
+    """The text of UTF-8 bytes.
+
+    Raises:
+        UserError: naming the place, for invalid UTF-8 and NUL bytes.
+    """
+    nul = data.find(b"\0")
+    if nul >= 0:
+        where, byte = place.at(nul)
+        raise UserError(f"{where}: NUL byte at {byte}; text must be UTF-8 without NUL bytes: {place.mend_nul}")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        where, byte = place.at(error.start)
+        raise UserError(f"{where}: invalid UTF-8 at {byte} ({error.reason}); {place.mend_encoding}") from error
+
+
+def refuse_boundaries(sentences: Iterable[Iterable[str]], where: str) -> None:
+    """Refuse ``<S>`` and ``</S>`` among the tokens of a line's sentences.
+
+    Raises:
+        UserError: naming ``where`` the line is, such as ``news.txt:3``.
+    """
+    for mark in {BOS, EOS}.intersection(itertools.chain.from_iterable(sentences)):
+        raise UserError(
+            f"{where}: the token {mark} is the mark of a sentence boundary and may not occur in text; "
+            f"remove it (boundaries are added to every sentence)"
+        )
+
+
+@dataclass(frozen=True)
+class _Block:
     """Whole lines of a file."""
 
+    path: Path
     line: int  # number of its first line, from 1
     offset: int  # of its first byte in the (decompressed) file
     data: bytes
+
+    mend_nul = "remove them with tr -d '\\000', or convert UTF-16 with iconv -f UTF-16 -t UTF-8"
+    mend_encoding = "convert the file: iconv -f <its encoding> -t UTF-8"
+
+    def at(self, byte: int) -> tuple[str, str]:
+        number = self.line + self.data.count(b"\n", 0, byte)
+        return f"{self.path}:{number}", f"byte {self.offset + byte} of the file"
 
 
 def _blocks(path: Path, advance: Advance) -> Iterator[_Block]:
@@ -148,7 +212,7 @@ def _blocks(path: Path, advance: Advance) -> Iterator[_Block]:
                         f"{path}:{number}: the line is longer than {MAX_LINE_BYTES} bytes; put one sentence on a line"
                     )
                 if end:
-                    block = _Block(line, offset, bytes(pending[:end]))
+                    block = _Block(path, line, offset, bytes(pending[:end]))
                     del pending[:end]
                     line, offset = line + block.data.count(b"\n"), offset + end
                     yield block
@@ -157,34 +221,6 @@ def _blocks(path: Path, advance: Advance) -> Iterator[_Block]:
                 consumed = file.tell()
             advance(file.tell() - consumed)
             if pending:
-                yield _Block(line, offset, bytes(pending))
+                yield _Block(path, line, offset, bytes(pending))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _decode(path: Path, block: _Block) -> str:
-    nul = block.data.find(b"\0")
-    if nul >= 0:
-        number = block.line + block.data.count(b"\n", 0, nul)
-        raise UserError(
-            f"{path}:{number}: NUL byte at byte {block.offset + nul} of the file; text must be UTF-8 without "
-            f"NUL bytes: remove them with tr -d '\\000', or convert UTF-16 with iconv -f UTF-16 -t UTF-8"
-        )
-    try:
-        text = block.data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        number = block.line + block.data.count(b"\n", 0, error.start)
-        raise UserError(
-            f"{path}:{number}: invalid UTF-8 at byte {block.offset + error.start} of the file ({error.reason}); "
-            f"convert the file: iconv -f <its encoding> -t UTF-8"
-        ) from error
-    return text.removeprefix("\ufeff") if block.offset == 0 else text
-
-
-def _refuse_boundaries(path: Path, first_line: int, lines: list[str], segmentation: Segmentation) -> None:
-    for number, line in enumerate(lines, first_line):
-        for mark in {BOS, EOS}.intersection(itertools.chain.from_iterable(segmentation(line))):
-            raise UserError(
-                f"{path}:{number}: the token {mark} is the mark of a sentence boundary and may not occur in text; "
-                f"remove it (boundaries are added to every sentence)"
-            )

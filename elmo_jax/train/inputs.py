@@ -13,6 +13,7 @@ from elmo_jax.data.corpus import Corpus, prepare
 from elmo_jax.data.segmentation import Segmentation
 from elmo_jax.data.streams import Rows
 from elmo_jax.data.text import Source, pydoc_source, text_source
+from elmo_jax.data.tfds_source import shared_records, tfds_source
 from elmo_jax.data.vocab import Vocabulary, build_from_corpus, counts_path, tokenizer_path
 from elmo_jax.errors import UserError
 from elmo_jax.model.bilm import compute_dtype
@@ -80,9 +81,10 @@ def gather(config: Config, *, progress: bool = True) -> Inputs:
     """
     cache, run = cache_directory(config), RunDirectory(Path(config.run_dir))
     text = _source(config, heldout=False)
-    held = _source(config, heldout=True) if config.data.source == "pydoc" or config.data.heldout else None
-    if config.data.source == "text" and held and (both := set(text.files) & set(held.files)):
-        log.warning("%s is both training and held-out text: its perplexity tells nothing of new text", min(both))
+    has_heldout = {"text": config.data.heldout, "pydoc": True, "tfds": config.data.tfds.heldout}[config.data.source]
+    held = _source(config, heldout=True) if has_heldout else None
+    if held and (both := _in_both(config, text, held)):
+        log.warning("%s is both training and held-out text: its perplexity tells nothing of new text", both)
     vocabulary = _given_vocabulary(config)
     config = _with_dtype(config)
     if vocabulary is not None:
@@ -138,6 +140,15 @@ def cache_directory(config: Config) -> Path:
 def _source(config: Config, *, heldout: bool) -> Source:
     if config.data.source == "pydoc":
         return pydoc_source(heldout)
+    if config.data.source == "tfds":
+        tfds = config.data.tfds
+        return tfds_source(
+            tfds.name,
+            tfds.heldout if heldout else tfds.train,
+            feature=tfds.feature,
+            data_dir=tfds.data_dir,
+            segmentation=segmentation(config.data),
+        )
     return text_source(config.data.heldout if heldout else config.data.train, segmentation(config.data))
 
 
@@ -148,6 +159,17 @@ def segmentation(data: Data) -> Segmentation:
         UserError: when the language is unknown or a package is missing.
     """
     return Segmentation(data.tokenizer, data.sentences, data.language)
+
+
+def _in_both(config: Config, text: Source, held: Source) -> str:
+    """What is both training and held-out text; empty when nothing is."""
+    if config.data.source == "text":
+        return str(min(set(text.files) & set(held.files), default=""))
+    if config.data.source == "tfds":
+        tfds = config.data.tfds
+        n_both = shared_records(tfds.name, tfds.train, tfds.heldout, tfds.data_dir)
+        return f"{tfds.name} {tfds.heldout!r} ({n_both:,} records of it)" if n_both else ""
+    return ""
 
 
 def _given_vocabulary(config: Config) -> Vocabulary | None:

@@ -10,6 +10,7 @@ from elmo_jax.data.segmentation import Segmentation
 from elmo_jax.data.vocab import Vocabulary
 from elmo_jax.model.bilm import BiLM, compute_dtype
 from elmo_jax.model.clusters import Clusters
+from elmo_jax.train import inputs
 from elmo_jax.train.run_directory import RunDirectory
 
 
@@ -38,8 +39,7 @@ class Trained:
     @property
     def segmentation(self) -> Segmentation:
         """How its text was cut into sentences and tokens."""
-        data = self.config.data
-        return Segmentation(data.tokenizer, data.sentences, data.language)
+        return inputs.segmentation(self.config.data)
 
 
 def load(path: Path, step: int | None = None) -> Trained:
