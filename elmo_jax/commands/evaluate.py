@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 NAME = "eval"
 SUMMARY = "Perplexity of a run's best weights on text."
 DETAILS = """\
-Forward, backward and their geometric mean, under the full normalised distribution, every token and one boundary a
-sentence counted; words out of the vocabulary are scored as <UNK>.
+Forward, backward (but for a forward-only model) and their geometric mean, under the full normalised distribution, every
+token and one boundary a sentence counted; words out of the vocabulary are scored as <UNK>.
 
   elmo eval runs/quickstart --text valid.txt                  carried state over 32 streams, as in training
   elmo eval runs/quickstart --text valid.txt --stateless      every sentence by itself
@@ -67,8 +67,7 @@ def _describe(options: argparse.Namespace, step: int, result: "Perplexity") -> s
             "text": options.text,
             "state": result.kind,
             "perplexity": f"{result.average:.3f}",
-            "forward": f"{result.forward:.3f}",
-            "backward": f"{result.backward:.3f}",
+            **{direction: f"{value:.3f}" for direction, value in result.by_direction.items()},
             "predictions": f"{result.count:,} in each direction, from {result.words:,} words",
             "unknown words": f"{result.oov:,} ({100 * result.oov / max(1, result.words):.2f} %), scored as <UNK>",
         }

@@ -46,7 +46,7 @@ def test_the_table_spells_every_input_and_the_targets_are_words(batches, corpus,
     for batch, (window, _) in zip(
         (batch for batch, _ in made.stream(rows.start(), 20)), windows_of(rows, 20), strict=True
     ):
-        tables = batch.chars.reshape(parts, -1, WIDTH)
+        tables = batch.types.reshape(parts, -1, WIDTH)
         by_part = batch.index.reshape(parts, -1)
         inputs = [corpus.word(i) for i in window.inputs.ravel()]
         read = np.concatenate([table[index] for table, index in zip(tables, by_part, strict=True)])
@@ -75,7 +75,7 @@ def test_the_table_of_a_part_has_each_type_once_and_short_ones_first(batches, pa
     made = batches(parts)
     for batch, _ in made.stream(made.rows.start(), 10):
         for table, n, index in zip(
-            batch.chars.reshape(parts, -1, WIDTH), batch.n_types, batch.index.reshape(parts, -1), strict=True
+            batch.types.reshape(parts, -1, WIDTH), batch.n_types, batch.index.reshape(parts, -1), strict=True
         ):
             assert set(index.tolist()) == set(range(n))
             assert len(set(map(bytes, table[:n]))) == n
@@ -89,7 +89,7 @@ def test_shapes_and_dtypes(batches):
     batch, position = batches(parts=3).at(np.zeros((B, 3), np.int32))
     room = 2 * (B // 3) * T
     assert {name: (array.shape, array.dtype.name) for name, array in batch._asdict().items()} == {
-        "chars": ((3 * room, WIDTH), "uint16"),
+        "types": ((3 * room, WIDTH), "uint16"),
         "n_types": ((3,), "int32"),
         "index": ((B, 2, T), "int32"),
         "targets": ((B, 2, T), "int32"),
