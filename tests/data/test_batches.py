@@ -78,7 +78,8 @@ def test_a_table_of_words_has_each_word_once_and_one_for_all_that_are_unknown(
 ):
     made = batches(parts, width=None, epochs=epochs)
     unknown = 0
-    for batch, (window, _) in zip((b for b, _ in made.stream(made.rows.start(), 20)), windows_of(made.rows, 20)):
+    stream = (batch for batch, _ in made.stream(made.rows.start(), 20))
+    for batch, (window, _) in zip(stream, windows_of(made.rows, 20), strict=True):
         words = [vocabulary.id(corpus.word(i)) for i in window.inputs.ravel()]
         tables, by_part = batch.types.reshape(parts, -1), batch.index.reshape(parts, -1)
         read = np.concatenate([table[index] for table, index in zip(tables, by_part, strict=True)])
@@ -87,7 +88,7 @@ def test_a_table_of_words_has_each_word_once_and_one_for_all_that_are_unknown(
             assert len(set(table[:n].tolist())) == n
             assert not table[n:].any()
         unknown += words.count(vocabulary.unk_id)
-    assert unknown > 100
+    assert unknown > 20
 
 
 @pytest.mark.parametrize("width", [WIDTH, None])
