@@ -65,7 +65,9 @@ class TrainingReport:
                     f"{name} is {value} at step {step}: training has diverged; start a new run with a lower "
                     f"--config.optimizer.learning_rate (it is {float(self._learning_rate(step - 1)):g} at this step)"
                 )
-        self._sums = {name: self._sums.get(name, 0.0) + value for name, value in scalars.items()}
+        # The first step of an interval tells what there is to sum: a forward-only model has no backward loss.
+        before = self._sums if self._steps else dict.fromkeys(scalars, 0.0)
+        self._sums = {name: total + scalars[name] for name, total in before.items()}
         self._steps += 1
         count = round(scalars["count"])
         self.tokens += count
