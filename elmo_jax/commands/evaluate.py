@@ -61,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
 def _describe(options: argparse.Namespace, step: int, result: "Perplexity") -> str:
     from elmo_jax.telemetry import summary_table
 
+    each = "in each direction" if len(result.nll) > 1 else "forward"
     return summary_table(
         {
             "run": f"{options.run}, step {step:,}",
@@ -68,7 +69,7 @@ def _describe(options: argparse.Namespace, step: int, result: "Perplexity") -> s
             "state": result.kind,
             "perplexity": f"{result.average:.3f}",
             **{direction: f"{value:.3f}" for direction, value in result.by_direction.items()},
-            "predictions": f"{result.count:,} in each direction, from {result.words:,} words",
+            "predictions": f"{result.count:,} {each}, from {result.words:,} words",
             "unknown words": f"{result.oov:,} ({100 * result.oov / max(1, result.words):.2f} %), scored as <UNK>",
         }
     )
