@@ -88,6 +88,16 @@ class Model:
     # and the losses are always float32.
     compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
 
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The directions that the text is read in, in the order of the axis D."""
+        return ("forward", "backward") if self.bidirectional else ("forward",)
+
+    @property
+    def token_width(self) -> int | None:
+        """Character ids of a token; None where a token is one id, that of its word."""
+        return self.char_cnn.max_characters_per_token if self.input == "characters" else None
+
 
 @dataclass(frozen=True)
 class TFDS:

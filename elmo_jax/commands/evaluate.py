@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 NAME = "eval"
 SUMMARY = "Perplexity of a run's best weights on text."
 DETAILS = """\
-Forward, backward and their geometric mean, under the full normalised distribution, every token and one boundary a
-sentence counted; words out of the vocabulary are scored as <UNK>. The text is cut into sentences and tokens as that of
-the run was.
+Forward, backward (but for a forward-only model) and their geometric mean, under the full normalised distribution, every
+token and one boundary a sentence counted; words out of the vocabulary are scored as <UNK>. The text is cut into
+sentences and tokens as that of the run was.
 
   elmo eval runs/quickstart --text valid.txt                  carried state over 32 streams, as in training
   elmo eval runs/quickstart --text valid.txt --stateless      every sentence by itself
@@ -66,15 +66,15 @@ def run(options: argparse.Namespace) -> int:
 def _describe(options: argparse.Namespace, step: int, result: "Perplexity") -> str:
     from elmo_jax.telemetry import summary_table
 
+    each = "in each direction" if len(result.nll) > 1 else "forward"
     return summary_table(
         {
             "run": f"{options.run}, step {step:,}",
             "text": text_arguments.title(options),
             "state": result.kind,
             "perplexity": f"{result.average:.3f}",
-            "forward": f"{result.forward:.3f}",
-            "backward": f"{result.backward:.3f}",
-            "predictions": f"{result.count:,} in each direction, from {result.words:,} words",
+            **{direction: f"{value:.3f}" for direction, value in result.by_direction.items()},
+            "predictions": f"{result.count:,} {each}, from {result.words:,} words",
             "unknown words": f"{result.oov:,} ({100 * result.oov / max(1, result.words):.2f} %), scored as <UNK>",
         }
     )

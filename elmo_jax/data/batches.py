@@ -1,7 +1,7 @@
-"""The arrays of a training step: windows of rows with the character ids of their distinct types."""
+"""The arrays of a training step: windows of rows, and the characters or words of their distinct types."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,24 +20,31 @@ BLOCK_WINDOWS = 32
 
 
 class Batch(NamedTuple):
-    """What one step reads (docs/design.md). B rows in ``parts`` parts, each with room for U = 2 B / parts T types."""
+    """What one step reads (docs/design.md). B rows in ``parts`` parts, each with room for U = D B / parts T types."""
 
-    chars: npt.NDArray[np.uint16]  # [parts * U, C] character ids of the distinct types of each part, short to long
-    n_types: npt.NDArray[np.int32]  # [parts] how many of a part's U rows are in use; the rest is padding (260)
+    # The distinct types of a part: uint16 [parts * U, C] character ids, short to long, or int32 [parts * U] word ids.
+    types: npt.NDArray[np.uint16] | npt.NDArray[np.int32]
+    n_types: npt.NDArray[np.int32]  # [parts] how many of a part's U rows are in use; the rest is padding (260, or 0)
     # Hides tuple.index, which a batch has no use for.
-    index: npt.NDArray[np.int32]  # type: ignore[assignment]  # [B, 2, T] the row of chars, within the part, that is read
-    targets: npt.NDArray[np.int32]  # [B, 2, T] vocabulary id to predict
+    index: npt.NDArray[np.int32]  # type: ignore[assignment]  # [B, D, T] the row of types, within the part, that is read
+    targets: npt.NDArray[np.int32]  # [B, D, T] vocabulary id to predict
     reset: npt.NDArray[np.bool_]  # [B, T] start here from the zero state
     keep: npt.NDArray[np.bool_]  # [B, T] a real position
     row: npt.NDArray[np.int32]  # [B] global number of the row
 
 
 def make_batch(
-    window: Window, corpus: Corpus, word_ids: npt.NDArray[np.int32], rows: range, parts: int, width: int
+    window: Window,
+    corpus: Corpus,
+    word_ids: npt.NDArray[np.int32],
+    rows: range,
+    parts: int,
+    width: int | None,
+    n_directions: int = 2,
 ) -> Batch:
     """The batch of a window.
 
-    At padding, ``index`` and ``targets`` are 0; a part that has padding has type 0 (``<S>``) at row 0.
+    At padding ``targets`` is 0 and ``index`` the row of ``<S>``, which is one of the part's types.
 
     Args:
         window: of b rows and T predictions.
@@ -45,27 +52,33 @@ def make_batch(
         word_ids: int32 ``[n_types]`` the vocabulary id of each type (``Corpus.word_ids``).
         rows: the b global row numbers.
         parts: devices times gradient-accumulation slices of this process; divides b.
-        width: character ids of a token, C.
+        width: character ids of a token, C; None for word ids, where the types out of the vocabulary are all ``<UNK>``.
+        n_directions: D; 1 leaves the backward direction out, and the types that only it would read.
     """
-    b, _, length = window.inputs.shape
-    room = 2 * (b // parts) * length
-    inputs = window.inputs.reshape(parts, room)
-    chars = np.full((parts, room, width), PAD, np.uint16)
+    inputs, targets = window.inputs[:, :n_directions], window.targets[:, :n_directions]
+    if width is None:
+        inputs = word_ids[inputs]
+    shape = inputs.shape
+    inputs = inputs.reshape(parts, -1)
+    room = inputs.shape[1]
+    types: npt.NDArray[Any]
+    types = np.zeros((parts, room), np.int32) if width is None else np.full((parts, room, width), PAD, np.uint16)
     n_types = np.empty(parts, np.int32)
     index = np.empty((parts, room), np.int32)
-    place = np.empty(corpus.n_types, np.int32)  # of each type; only the types of the window are ever touched
+    place = np.empty(inputs.max() + 1, np.int32)  # of each id; only those of the window are ever touched
     for part in range(parts):
-        # Ascending ids are short to long.
-        types = _distinct(inputs[part])
-        n_types[part] = len(types)
-        place[types] = np.arange(len(types), dtype=np.int32)
+        # Ascending ids of a corpus are short to long.
+        ids = _distinct(inputs[part])
+        n_types[part] = len(ids)
+        place[ids] = np.arange(len(ids), dtype=np.int32)
         index[part] = place[inputs[part]]
-        chars[part, : len(types)] = character_rows(corpus.type_bytes, corpus.type_offsets, types, width)
+        spelt = ids if width is None else character_rows(corpus.type_bytes, corpus.type_offsets, ids, width)
+        types[part, : len(ids)] = spelt
     return Batch(
-        chars=chars.reshape(parts * room, width),
+        types=types.reshape(parts * room, *types.shape[2:]),
         n_types=n_types,
-        index=index.reshape(window.inputs.shape),
-        targets=np.where(window.keep[:, None], word_ids[window.targets], np.int32(0)),
+        index=index.reshape(shape),
+        targets=np.where(window.keep[:, None], word_ids[targets], np.int32(0)),
         reset=np.ascontiguousarray(window.reset),
         keep=np.ascontiguousarray(window.keep),
         row=np.fromiter(rows, np.int32, len(rows)),
@@ -86,15 +99,23 @@ class Batches:
         corpus: what they read.
         word_ids: int32 ``[n_types]`` the vocabulary id of each type.
         parts: see ``make_batch``.
-        width: character ids of a token.
+        width: character ids of a token, or None for word ids.
         length: predictions of a window, T.
+        n_directions: 2, or 1 for forward only.
 
     Raises:
         UserError: when the rows cannot be cut in equal parts.
     """
 
     def __init__(
-        self, rows: Rows, corpus: Corpus, word_ids: npt.NDArray[np.int32], parts: int, width: int, length: int
+        self,
+        rows: Rows,
+        corpus: Corpus,
+        word_ids: npt.NDArray[np.int32],
+        parts: int,
+        width: int | None,
+        length: int,
+        n_directions: int = 2,
     ) -> None:
         if len(rows.rows) % parts:
             raise UserError(
@@ -102,7 +123,7 @@ class Batches:
                 f"use {max(len(rows.rows) // parts, 1) * parts} or another multiple of {parts}"
             )
         self.rows, self._corpus, self._word_ids = rows, corpus, word_ids
-        self._parts, self._width, self._length = parts, width, length
+        self._parts, self._width, self._length, self._n_directions = parts, width, length, n_directions
 
     def start(self) -> Position:
         """The position before anything is read."""
@@ -134,4 +155,5 @@ class Batches:
             position, number = positions[-1], number + n_windows
 
     def _batch(self, window: Window) -> Batch:
-        return make_batch(window, self._corpus, self._word_ids, self.rows.rows, self._parts, self._width)
+        shape = self._parts, self._width, self._n_directions
+        return make_batch(window, self._corpus, self._word_ids, self.rows.rows, *shape)

@@ -1,4 +1,4 @@
-"""The bidirectional language model: token encoder, two stacks of LSTM layers, one softmax (ELMO_SPEC 2.5)."""
+"""The language model: token encoder, a stack of LSTM layers for each direction, one softmax (ELMO_SPEC 2.5)."""
 
 from typing import Any
 
@@ -11,9 +11,7 @@ from elmo_jax.model.char_cnn import CharEncoder
 from elmo_jax.model.clusters import Clusters
 from elmo_jax.model.lstm import Carry, ProjectedLSTM
 from elmo_jax.model.softmax import make_softmax
-
-# Forward and backward.
-N_DIRECTIONS = 2
+from elmo_jax.model.word_table import WordEncoder
 
 
 def compute_dtype(config: configuration.Model) -> Any:
@@ -26,12 +24,20 @@ def compute_dtype(config: configuration.Model) -> Any:
 def zero_carry(config: configuration.Model, n_rows: int) -> Carry:
     """The state before any text: ``{"cell": [B, L, D, C], "hidden": [B, L, D, P]}``, float32 zeros."""
     lstm = config.lstm
-    shape = (n_rows, lstm.n_layers, N_DIRECTIONS)
+    shape = (n_rows, lstm.n_layers, len(config.directions))
     return {"cell": jnp.zeros((*shape, lstm.dim)), "hidden": jnp.zeros((*shape, lstm.projection_dim))}
 
 
+def smallest_inputs(config: configuration.Model) -> tuple[Any, ...]:
+    """Inputs of ``BiLM`` of one type, one position and one row: what ``init`` needs to know about shapes."""
+    types_U = jnp.zeros(1, jnp.int32) if config.token_width is None else jnp.zeros((1, config.token_width), jnp.uint16)
+    mask_TB = jnp.zeros((1, 1), bool)
+    index_DTB = jnp.zeros((len(config.directions), 1, 1), jnp.int32)
+    return types_U, jnp.int32(1), index_DTB, mask_TB, mask_TB, zero_carry(config, 1)
+
+
 class BiLM(nn.Module):
-    """A bidirectional language model over characters.
+    """A language model in two directions or one, over characters or words.
 
     Attributes:
         config: architecture.
@@ -40,8 +46,8 @@ class BiLM(nn.Module):
 
     Example:
         >>> model = BiLM(config.model, Clusters(1000, ()))
-        >>> params = model.init(key, chars, n_types, index, reset, keep, carry, method="everything")["params"]
-        >>> layers, carry = model.apply({"params": params}, chars, n_types, index, reset, keep, carry)
+        >>> params = model.init(key, *smallest_inputs(config.model), method="everything")["params"]
+        >>> layers, carry = model.apply({"params": params}, types, n_types, index, reset, keep, carry)
     """
 
     config: configuration.Model
@@ -49,14 +55,16 @@ class BiLM(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        config, lstm = self.config, self.config.lstm
-        self.encoder = CharEncoder(config.char_cnn, lstm.projection_dim, self.dtype)
-        self.lstm = [ProjectedLSTM(lstm, N_DIRECTIONS, self.dtype) for _ in range(lstm.n_layers)]
-        self.softmax = make_softmax(config.softmax, self.clusters, lstm.projection_dim, self.dtype)
+        config, lstm, p = self.config, self.config.lstm, self.config.lstm.projection_dim
+        words = WordEncoder(self.clusters.n_words, p, self.dtype) if config.input == "words" else None
+        self.encoder = words or CharEncoder(config.char_cnn, p, self.dtype)
+        self.lstm = [ProjectedLSTM(lstm, len(config.directions), self.dtype) for _ in range(lstm.n_layers)]
+        shared = words if config.share_embedding_softmax else None
+        self.softmax = make_softmax(config.softmax, self.clusters, p, self.dtype, shared)
 
     def __call__(
         self,
-        chars_UC: jax.Array,
+        types_U: jax.Array,
         n_types: jax.Array,
         index_DTB: jax.Array,
         reset_TB: jax.Array,
@@ -67,7 +75,7 @@ class BiLM(nn.Module):
         """All layers of a window.
 
         Args:
-            chars_UC: uint16 ``[U, C]``, characters of the distinct types.
+            types_U: the distinct types: uint16 ``[U, C]`` characters or int32 ``[U]`` words, as the encoder reads them.
             n_types: int32 scalar, types in use.
             index_DTB: int32, the type of every position, each direction in its own reading order.
             reset_TB: bool, start from the zero state here.
@@ -79,7 +87,7 @@ class BiLM(nn.Module):
             ``n_layers + 1`` arrays ``[D, T, B, P]``, the token encodings first, and the state after the window. With
             dropout the last one is what the softmax should see.
         """
-        x_DTBP = self.encoder(chars_UC, n_types)[index_DTB]
+        x_DTBP = self.encoder(types_U, n_types)[index_DTB]
         layers, states = [x_DTBP], []
         for number, layer in enumerate(self.lstm):
             x_DTBP = self._dropout(x_DTBP, dropout_keys_B, number)

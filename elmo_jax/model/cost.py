@@ -7,7 +7,12 @@ from elmo_jax.model.clusters import Clusters, tail_dim
 
 
 def encoder_macs(config: Model) -> int:
-    """Multiply-adds of encoding one type: convolutions over all positions, highway layers, projection."""
+    """Multiply-adds of encoding one type: convolutions over all positions, highway layers, projection.
+
+    0 for word input, which only looks up.
+    """
+    if config.input == "words":
+        return 0
     cnn, p = config.char_cnn, config.lstm.projection_dim
     f, e = cnn.n_filters, cnn.embedding.dim
     convolutions = sum((cnn.max_characters_per_token - w + 1) * w * e * n for w, n in cnn.filters)
@@ -15,22 +20,22 @@ def encoder_macs(config: Model) -> int:
 
 
 def lstm_macs(config: Model) -> int:
-    """Multiply-adds of one position in both directions."""
+    """Multiply-adds of one position in all directions."""
     lstm = config.lstm
     c, p = lstm.dim, lstm.projection_dim
-    return 2 * lstm.n_layers * (2 * p * 4 * c + (c * p if c != p else 0))
+    return len(config.directions) * lstm.n_layers * (2 * p * 4 * c + (c * p if c != p else 0))
 
 
 def softmax_macs(config: Model, clusters: Clusters, counts: np.ndarray | None) -> int:
-    """Expected multiply-adds of the training loss of one position in both directions; ``counts`` weigh the tails."""
-    softmax, p = config.softmax, config.lstm.projection_dim
+    """Expected multiply-adds of the training loss of one position in all directions; ``counts`` weigh the tails."""
+    softmax, p, d = config.softmax, config.lstm.projection_dim, len(config.directions)
     if softmax.kind == "sampled":
-        return 2 * p * min(softmax.n_negative_samples_batch, clusters.n_words)
+        return d * p * min(softmax.n_negative_samples_batch, clusters.n_words)
     if softmax.kind == "full" or not clusters.tails:
-        return 2 * p * clusters.n_words
+        return d * p * clusters.n_words
     weights = np.ones(clusters.n_words) if counts is None else np.asarray(counts, np.float64)
     macs = float(p * (clusters.head + len(clusters.tails)))
     for k, (start, end) in enumerate(clusters.tails):
         dim = tail_dim(p, softmax.factor, k)
         macs += weights[start:end].sum() / weights.sum() * dim * (p + end - start)
-    return round(2 * macs)
+    return round(d * macs)

@@ -1,7 +1,7 @@
 """Output distributions over the vocabulary: adaptive (Grave et al. 2017), full, and sampled (as in bilm-tf).
 
 All three have a training loss, exact log-probabilities of given words and the whole exact distribution. One output
-layer serves both directions. Sums and results are float32.
+layer serves all directions. Sums and results are float32.
 """
 
 import math
@@ -17,6 +17,7 @@ from elmo_jax.model.clusters import Clusters, tail_dim
 from elmo_jax.model.compact import compact
 from elmo_jax.model.cross_entropy import linear_cross_entropy
 from elmo_jax.model.initializers import normal, zeros
+from elmo_jax.model.word_table import WordEncoder
 
 # Rows of a tail worked off at a time: an eighth of all, or as many as have so many logits, but not fewer than this.
 CHUNK_LOGITS, MIN_CHUNK = 2**20, 8
@@ -29,14 +30,19 @@ class FullSoftmax(nn.Module):
         n_words: V.
         width: P.
         dtype: of the products.
+        shared: the encoder whose table of words is W too (Press and Wolf 2017); None for a W of its own.
     """
 
     n_words: int
     width: int
     dtype: Any = jnp.float32
+    shared: WordEncoder | None = None
 
     def setup(self) -> None:
-        self.kernel = self.param("kernel", normal(self.width), (self.n_words, self.width))
+        if self.shared is None:
+            self.kernel = self.param("kernel", normal(self.width), (self.n_words, self.width))
+        else:
+            self.kernel = self.shared.embedding
         self.bias = self.param("bias", zeros, (self.n_words,))
 
     def loss(self, hidden_DNP: jax.Array, target_DN: jax.Array, key: jax.Array | None = None) -> jax.Array:
@@ -149,13 +155,15 @@ class AdaptiveSoftmax(nn.Module):
 Softmax = FullSoftmax | SampledSoftmax | AdaptiveSoftmax
 
 
-def make_softmax(config: configuration.Softmax, clusters: Clusters, width: int, dtype: Any) -> Softmax:
-    """The configured output layer for hidden vectors of ``width``."""
+def make_softmax(
+    config: configuration.Softmax, clusters: Clusters, width: int, dtype: Any, shared: WordEncoder | None = None
+) -> Softmax:
+    """The configured output layer for hidden vectors of ``width``; a full or sampled one may share a table of words."""
     if config.kind == "adaptive":
         return AdaptiveSoftmax(clusters, width, config.factor, dtype)
     if config.kind == "sampled":
-        return SampledSoftmax(clusters.n_words, width, dtype, n_samples=config.n_negative_samples_batch)
-    return FullSoftmax(clusters.n_words, width, dtype)
+        return SampledSoftmax(clusters.n_words, width, dtype, shared, n_samples=config.n_negative_samples_batch)
+    return FullSoftmax(clusters.n_words, width, dtype, shared)
 
 
 def log_inclusion(law_V: jax.Array, n_samples: int) -> jax.Array | float:

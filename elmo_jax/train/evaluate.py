@@ -25,35 +25,29 @@ class Perplexity:
     """Sums of an evaluation.
 
     Attributes:
-        nll_forward: negative log-likelihood of all forward predictions, in nats.
-        nll_backward: the same backward.
+        nll: negative log-likelihood of all predictions of each direction, in nats: ``{"forward": ...}`` and, if the
+            model is bidirectional, ``"backward"``.
         count: predictions in each direction: words and one boundary a sentence.
         oov: how many of the words are not in the vocabulary and were scored as ``<UNK>``.
         words: words, without boundaries.
         streams: rows of a carried evaluation, 0 for a stateless one.
     """
 
-    nll_forward: float
-    nll_backward: float
+    nll: dict[str, float]
     count: int
     oov: int
     words: int
     streams: int
 
     @property
-    def forward(self) -> float:
-        """Forward perplexity."""
-        return safe_exp(self.nll_forward / self.count)
-
-    @property
-    def backward(self) -> float:
-        """Backward perplexity."""
-        return safe_exp(self.nll_backward / self.count)
+    def by_direction(self) -> dict[str, float]:
+        """Perplexity of each direction."""
+        return {direction: safe_exp(nll / self.count) for direction, nll in self.nll.items()}
 
     @property
     def average(self) -> float:
-        """Geometric mean of both directions, as published (ELMO_SPEC 2.12)."""
-        return safe_exp((self.nll_forward + self.nll_backward) / (2 * self.count))
+        """Geometric mean of the directions, as published (ELMO_SPEC 2.12)."""
+        return safe_exp(sum(self.nll.values()) / (len(self.nll) * self.count))
 
     @property
     def oov_rate(self) -> float:
@@ -69,8 +63,7 @@ class Perplexity:
         """All numbers, for JSON."""
         return {
             "perplexity": self.average,
-            "perplexity_forward": self.forward,
-            "perplexity_backward": self.backward,
+            **{f"perplexity_{direction}": value for direction, value in self.by_direction.items()},
             "state": "carried" if self.streams else "stateless",
             "streams": self.streams,
             "predictions": self.count,
@@ -121,35 +114,28 @@ class Evaluator:
         mine = self._devices.rows(n_rows)
         rows = Rows(corpus, n_rows=wanted, rows=mine, seed=None, epochs=1, reset=0.0 if streams else 1.0)
         word_ids = corpus.word_ids(self._vocabulary)
-        width = self._config.model.char_cnn.max_characters_per_token
+        model, length = self._config.model, self._config.train.unroll_steps
         parts = len(self._devices.local_devices)
-        batches = Batches(rows, corpus, word_ids, parts, width, self._config.train.unroll_steps)
+        batches = Batches(rows, corpus, word_ids, parts, model.token_width, length, len(model.directions))
         # Every process takes the same number of steps, whenever its own rows end.
-        stream = prefetch(batches.stream(rows.start(), steps=rows.n_windows(self._config.train.unroll_steps)))
+        stream = prefetch(batches.stream(rows.start(), steps=rows.n_windows(length)))
         sums = self._sum(params, n_rows, stream, corpus, progress)
         unknown = np.asarray(word_ids == self._vocabulary.unk_id)
         words = np.asarray(corpus.type_counts)
         oov = int(words[2:][unknown[2:]].sum())
-        return Perplexity(
-            sums["nll_forward"], sums["nll_backward"], round(sums["count"]), oov, corpus.n_tokens, streams
-        )
+        nll = {direction: sums[f"nll_{direction}"] for direction in model.directions}
+        return Perplexity(nll, round(sums["count"]), oov, corpus.n_tokens, streams)
 
     def _sum(self, params: Any, n_rows: int, batches: Any, corpus: Corpus, progress: bool) -> dict[str, float]:
         sharding = self._devices.sharding(BY_ROWS)
         carry = jax.jit(lambda: zero_carry(self._config.model, n_rows), out_shardings=sharding)()
-        totals = {"nll_forward": 0.0, "nll_backward": 0.0, "count": 0.0}
+        totals = {"count": 0.0}
         bar = Progress(corpus.n_predictions, 0, "tokens") if progress else None
         for batch, _ in batches:
             carry, sums = self._step(EvalState(params, carry), self._devices.place_batch(batch))
-            totals = {
-                name: total + value for (name, total), value in zip(totals.items(), self._floats(sums), strict=True)
-            }
+            totals = {name: totals.get(name, 0.0) + value for name, value in self._devices.scalars(sums).items()}
             if bar:
                 bar.update(round(totals["count"]), {})
         if bar:
             bar.close()
         return totals
-
-    def _floats(self, sums: dict[str, jax.Array]) -> list[float]:
-        scalars = self._devices.scalars(sums)
-        return [scalars[name] for name in ("nll_forward", "nll_backward", "count")]

@@ -118,7 +118,8 @@ def check_origin(config: Config, vocabulary: Vocabulary) -> None:
     source = config.init_from
     other = _origin(config)
     for path, theirs, ours in differences(other.config().model, config.model):
-        if path not in ("dropout", "compute_dtype", "softmax.n_negative_samples_batch"):
+        unread = config.model.input == "words" and path.startswith("char_cnn.")
+        if not unread and path not in ("dropout", "compute_dtype", "softmax.n_negative_samples_batch"):
             raise UserError(
                 f"config.init_from {source} has model.{path} = {theirs!r}, but this run has {ours!r}; weights fit only "
                 f"the same architecture: use --config.model.{path}={theirs!r}"

@@ -14,7 +14,7 @@ from elmo_jax.config import Config
 from elmo_jax.data.batches import Batches, prefetch
 from elmo_jax.errors import UserError
 from elmo_jax.interop import bilm_tf
-from elmo_jax.model.bilm import BiLM, compute_dtype, zero_carry
+from elmo_jax.model.bilm import BiLM, compute_dtype, smallest_inputs, zero_carry
 from elmo_jax.parallel import BY_ROWS, REPLICATED, DataParallel
 from elmo_jax.train import loop, optim, summary
 from elmo_jax.train.evaluate import Evaluator
@@ -106,12 +106,12 @@ class _Pretraining:
         return self._finish()
 
     def _batches(self) -> Batches:
-        train, corpus = self.config.train, self.inputs.corpus
-        parts = train.gradient_accumulation
-        rows = self.inputs.rows(self.devices.rows(train.batch_size, parts))
-        width = self.config.model.char_cnn.max_characters_per_token
+        train, model, corpus = self.config.train, self.config.model, self.inputs.corpus
+        rows = self.inputs.rows(self.devices.rows(train.batch_size, train.gradient_accumulation))
+        parts = len(self.devices.local_devices) * train.gradient_accumulation
         word_ids = corpus.word_ids(self.inputs.vocabulary)
-        return Batches(rows, corpus, word_ids, len(self.devices.local_devices) * parts, width, train.unroll_steps)
+        shape = parts, model.token_width, train.unroll_steps, len(model.directions)
+        return Batches(rows, corpus, word_ids, *shape)
 
     def _train(self, start: Start, interruption: Interruption) -> int:
         train, optimizer = self.config.train, self.config.optimizer
@@ -217,12 +217,8 @@ class _Pretraining:
 
     def _initial_state(self) -> TrainState:
         config = self.config
-        window, rows = config.train.unroll_steps, 1
-        chars = jnp.zeros((1, config.model.char_cnn.max_characters_per_token), jnp.uint16)
-        index = jnp.zeros((2, window, rows), jnp.int32)
-        mask = jnp.zeros((window, rows), bool)
-        inputs = (chars, jnp.int32(1), index, mask, mask, zero_carry(config.model, rows))
-        params = self.model.init(jax.random.key(config.train.seed), *inputs, method="everything")["params"]
+        key = jax.random.key(config.train.seed)
+        params = self.model.init(key, *smallest_inputs(config.model), method="everything")["params"]
         carry = zero_carry(config.model, config.train.batch_size)
         return TrainState(jnp.int32(0), params, self.optimizer.init(params), carry)
 

@@ -7,8 +7,6 @@ from elmo_jax.errors import UserError
 from elmo_jax.parallel import DataParallel
 from elmo_jax.telemetry import Clock, MetricsWriter, Progress, safe_exp
 
-SUMS = ("nll_forward", "nll_backward", "count", "gradient_norm")
-
 
 class TrainingReport:
     """Averages the metrics of each logging interval.
@@ -42,7 +40,7 @@ class TrainingReport:
         self._every, self._until = every, until
         self._per_epoch, self._learning_rate = per_epoch, learning_rate
         self.tokens = 0
-        self._sums = dict.fromkeys(SUMS, 0.0)
+        self._sums: dict[str, float] = {}
         self._steps = 0
         self._worked, self._fresh_tokens = 0.0, 0
 
@@ -67,7 +65,9 @@ class TrainingReport:
                     f"{name} is {value} at step {step}: training has diverged; start a new run with a lower "
                     f"--config.optimizer.learning_rate (it is {float(self._learning_rate(step - 1)):g} at this step)"
                 )
-        self._sums = {name: total + scalars[name] for name, total in self._sums.items()}
+        # The first step of an interval tells what there is to sum: a forward-only model has no backward loss.
+        before = self._sums if self._steps else dict.fromkeys(scalars, 0.0)
+        self._sums = {name: total + scalars[name] for name, total in before.items()}
         self._steps += 1
         count = round(scalars["count"])
         self.tokens += count
@@ -75,12 +75,12 @@ class TrainingReport:
         if step % self._every == 0 or step == self._until:
             self._write(step)
         if step % self._every == 0:
-            self._sums, self._steps = dict.fromkeys(SUMS, 0.0), 0
+            self._sums, self._steps = {}, 0
 
     def _write(self, step: int) -> None:
         sums = self._sums
-        forward, backward = sums["nll_forward"] / sums["count"], sums["nll_backward"] / sums["count"]
-        loss = (forward + backward) / 2
+        losses = {name: nll / sums["count"] for name, nll in sums.items() if name.startswith("nll_")}
+        loss = sum(losses.values()) / len(losses)
         worked = sum(self._clock.seconds.get(part, 0.0) for part in ("input", "step"))
         speed = self._fresh_tokens / max(worked - self._worked, 1e-9)
         self._writer.write(
@@ -88,8 +88,7 @@ class TrainingReport:
             {
                 "train/loss": loss,
                 "train/perplexity": safe_exp(loss),
-                "train/perplexity_forward": safe_exp(forward),
-                "train/perplexity_backward": safe_exp(backward),
+                **{name.replace("nll_", "train/perplexity_"): safe_exp(value) for name, value in losses.items()},
                 "train/gradient_norm": sums["gradient_norm"] / self._steps,
                 "train/learning_rate": float(self._learning_rate(step - 1)),
                 "train/tokens": self.tokens,

@@ -42,7 +42,7 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The step ``(state, batch) -> (state, metrics)`` for one device.
 
-    The loss is the mean over both directions and all kept positions of all devices, in nats; the gradient is that of
+    The loss is the mean over the directions and all kept positions of all devices, in nats; the gradient is that of
     ``loss_scale`` times it (bilm-tf multiplies by the window length). Dropout masks depend on (seed, step, global
     row) and sampled words on (seed, step), nothing on devices.
 
@@ -54,9 +54,11 @@ def make_train_step(
         parts: gradient-accumulation parts a device works off one after the other.
 
     Returns:
-        A function for ``DataParallel.wrap``. Its metrics are sums over all devices: ``nll_forward``, ``nll_backward``
-        (nats), ``count`` (kept positions), and ``gradient_norm`` of the scaled gradient before clipping.
+        A function for ``DataParallel.wrap``. Its metrics are sums over all devices: ``nll_forward`` and, if there is
+        that direction, ``nll_backward`` (nats), ``count`` (kept positions), and ``gradient_norm`` of the scaled
+        gradient before clipping.
     """
+    names = tuple(f"nll_{direction}" for direction in model.config.directions)
 
     def part_sums(params: Any, batch: Batch, carry: Carry, key: jax.Array) -> tuple[jax.Array, Any]:
         keys_B = jax.vmap(lambda row: jax.random.fold_in(key, row + 1))(batch.row)
@@ -64,8 +66,8 @@ def make_train_step(
         nll_DTB: Any = model.apply(
             {"params": params}, layers[-1], _time_major(batch.targets), jax.random.fold_in(key, 0), method="nll"
         )
-        sums = _sums(nll_DTB, batch)
-        return sums["nll_forward"] + sums["nll_backward"], (sums, carry)
+        sums = _sums(model, nll_DTB, batch)
+        return jnp.stack([sums[name] for name in names]).sum(), (sums, carry)
 
     gradient = jax.grad(part_sums, has_aux=True)
 
@@ -78,9 +80,7 @@ def make_train_step(
             return jax.tree.map(jnp.add, totals, (grads, sums)), new_carry
 
         cut = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), (batch, carry))
-        zeros = jax.tree.map(
-            jnp.zeros_like, (params, dict.fromkeys(("nll_forward", "nll_backward", "count"), jnp.zeros(())))
-        )
+        zeros = jax.tree.map(jnp.zeros_like, (params, dict.fromkeys((*names, "count"), jnp.zeros(()))))
         (grads, sums), carry = jax.lax.scan(body, zeros, cut)
         return grads, (sums, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), carry))
 
@@ -88,7 +88,7 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         grads, (sums, carry) = device_sums(state.params, batch, state.carry, key)
         grads, sums = jax.lax.psum((grads, sums), AXIS)
-        factor = loss_scale / (2 * jnp.maximum(sums["count"], 1))
+        factor = loss_scale / (len(names) * jnp.maximum(sums["count"], 1))
         grads = jax.tree.map(lambda g: g * factor, grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -112,14 +112,15 @@ EVAL_SPECS = EvalState(params=_SPECS["params"], carry=_SPECS["carry"])
 def make_eval_step(model: BiLM) -> Callable[[EvalState, Batch], tuple[Carry, Metrics]]:
     """The step ``(state, batch) -> (carry, sums)`` for one device, without dropout and with the exact distribution.
 
-    Sums are ``nll_forward``, ``nll_backward`` (nats) and ``count`` over all devices.
+    Sums are ``nll_forward``, ``nll_backward`` (nats; of a forward-only model only the first) and ``count`` over all
+    devices.
     """
 
     def step(state: EvalState, batch: Batch) -> tuple[Carry, Metrics]:
         layers, carry = _run(model, state.params, batch, state.carry, None)
         targets = _time_major(batch.targets)
         log_prob_DTB: Any = model.apply({"params": state.params}, layers[-1], targets, method="log_prob")
-        return carry, jax.lax.psum(_sums(-log_prob_DTB, batch), AXIS)
+        return carry, jax.lax.psum(_sums(model, -log_prob_DTB, batch), AXIS)
 
     return step
 
@@ -129,7 +130,7 @@ def _run(
 ) -> tuple[list[jax.Array], Carry]:
     outputs: Any = model.apply(
         {"params": params},
-        batch.chars,
+        batch.types,
         batch.n_types[0],
         _time_major(batch.index),
         batch.reset.T,
@@ -144,7 +145,8 @@ def _time_major(x_BDT: Any) -> jax.Array:
     return x_BDT.transpose(1, 2, 0)
 
 
-def _sums(nll_DTB: jax.Array, batch: Batch) -> Metrics:
+def _sums(model: BiLM, nll_DTB: jax.Array, batch: Batch) -> Metrics:
     keep_TB = batch.keep.T.astype(jnp.float32)
-    forward, backward = (nll_DTB * keep_TB).sum(axis=(1, 2))
-    return {"nll_forward": forward, "nll_backward": backward, "count": keep_TB.sum()}
+    nll_D = (nll_DTB * keep_TB).sum(axis=(1, 2))
+    sums = {f"nll_{direction}": nll for direction, nll in zip(model.config.directions, nll_D, strict=True)}
+    return {**sums, "count": keep_TB.sum()}

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from elmo_jax.config import Model
 from elmo_jax.errors import UserError
 from elmo_jax.model import cost
 from elmo_jax.model.bilm import compute_dtype
@@ -25,14 +26,13 @@ def startup(inputs: Inputs, devices: DataParallel, until: int, step: int, origin
     config, corpus, heldout = inputs.config, inputs.corpus, inputs.heldout
     model, train = config.model, config.train
     per_step = train.batch_size * train.unroll_steps
-    lstm = model.lstm
     ends = ", ".join(f"{end:,}" for end in inputs.clusters.cutoffs)
     rows = {
         "run directory": f"{config.run_dir} (all settings in config.json)",
-        "model": f"{lstm.n_layers} x LSTM {lstm.dim}/{lstm.projection_dim}, {model.char_cnn.n_filters} filters, "
-        f"{model.char_cnn.n_highway} highway, {jnp.dtype(compute_dtype(model)).name} products",
+        "model": _network(model),
         "softmax": f"{model.softmax.kind}, {inputs.clusters.n_words:,} words"
-        + (f", clusters end at {ends}" if ends else ""),
+        + (f", clusters end at {ends}" if ends else "")
+        + (", shared with the input" if model.share_embedding_softmax else ""),
         "devices": f"{len(devices.devices)} x {devices.devices[0].device_kind} ({devices.devices[0].platform}), "
         f"{jax.process_count()} process(es), {devices.mode}, mesh {dict(devices.mesh.shape)}",
         "training text": f"{corpus.n_tokens:,} tokens, {corpus.n_sentences:,} sentences, "
@@ -48,6 +48,14 @@ def startup(inputs: Inputs, devices: DataParallel, until: int, step: int, origin
     return f"{summary_table(rows)}\n\n{parameter_table(params)}\n"
 
 
+def _network(model: Model) -> str:
+    lstm, cnn = model.lstm, model.char_cnn
+    reads = "words" if model.input == "words" else f"{cnn.n_filters} filters, {cnn.n_highway} highway"
+    direction = "" if model.bidirectional else ", forward only"
+    dtype = jnp.dtype(compute_dtype(model)).name
+    return f"{lstm.n_layers} x LSTM {lstm.dim}/{lstm.projection_dim}{direction}, {reads}, {dtype} products"
+
+
 def _cost(inputs: Inputs) -> dict[str, str]:
     model = inputs.config.model
     lstm, per_type = cost.lstm_macs(model), cost.encoder_macs(model)
@@ -55,7 +63,8 @@ def _cost(inputs: Inputs) -> dict[str, str]:
     # A multiply-add is two operations; the backward pass costs twice the forward pass.
     return {
         "cost of a token": f"{6 * (lstm + softmax) / 1e6:,.1f} MFLOP in training (LSTMs {6 * lstm / 1e6:,.1f}, softmax "
-        f"{6 * softmax / 1e6:,.1f}), and {6 * per_type / 1e6:,.1f} for each distinct type of a batch"
+        f"{6 * softmax / 1e6:,.1f})"
+        + (f", and {6 * per_type / 1e6:,.1f} for each distinct type of a batch" if per_type else "")
     }
 
 
@@ -72,9 +81,10 @@ def final(
     _write_json(run.path / "summary.json", facts)
     rows = {"training": f"complete, {until:,} steps; the best weights are those of step {best_step:,}"}
     for result in results:
+        each = ", ".join(f"{direction} {value:.2f}" for direction, value in result.by_direction.items())
         rows[f"perplexity, {result.kind}"] = (
-            f"{result.average:.2f} (forward {result.forward:.2f}, backward {result.backward:.2f}) on "
-            f"{result.count:,} held-out predictions a direction, {100 * result.oov_rate:.1f} % of words unknown"
+            f"{result.average:.2f} ({each if len(result.nll) > 1 else 'forward only'}) on {result.count:,} held-out "
+            f"predictions a direction, {100 * result.oov_rate:.1f} % of words unknown"
         )
     rows["exported weights"] = f"{run.export} ({', '.join(sorted(p.name for p in run.export.iterdir()))})"
     shares = sorted(clock.shares().items(), key=lambda item: -item[1])

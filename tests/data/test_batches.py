@@ -27,8 +27,9 @@ def vocabulary(corpus):
 def batches(corpus, vocabulary):
     """Makes the batches of six rows."""
 
-    def make(parts: int = 1, rows: range = range(B), **settings) -> Batches:
-        return Batches(Rows(corpus, B, rows, 0, **settings), corpus, corpus.word_ids(vocabulary), parts, WIDTH, T)
+    def make(parts: int = 1, rows: range = range(B), width: int | None = WIDTH, n_directions=2, **settings) -> Batches:
+        read = Rows(corpus, B, rows, 0, **settings)
+        return Batches(read, corpus, corpus.word_ids(vocabulary), parts, width, T, n_directions)
 
     return make
 
@@ -46,7 +47,7 @@ def test_the_table_spells_every_input_and_the_targets_are_words(batches, corpus,
     for batch, (window, _) in zip(
         (batch for batch, _ in made.stream(rows.start(), 20)), windows_of(rows, 20), strict=True
     ):
-        tables = batch.chars.reshape(parts, -1, WIDTH)
+        tables = batch.types.reshape(parts, -1, WIDTH)
         by_part = batch.index.reshape(parts, -1)
         inputs = [corpus.word(i) for i in window.inputs.ravel()]
         read = np.concatenate([table[index] for table, index in zip(tables, by_part, strict=True)])
@@ -71,11 +72,48 @@ def kept_twice(keep):
 
 
 @pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("epochs", [None, 1])
+def test_a_table_of_words_has_each_word_once_and_one_for_all_that_are_unknown(
+    batches, corpus, vocabulary, parts, epochs
+):
+    made = batches(parts, width=None, epochs=epochs)
+    unknown = 0
+    stream = (batch for batch, _ in made.stream(made.rows.start(), 20))
+    for batch, (window, _) in zip(stream, windows_of(made.rows, 20), strict=True):
+        words = [vocabulary.id(corpus.word(i)) for i in window.inputs.ravel()]
+        tables, by_part = batch.types.reshape(parts, -1), batch.index.reshape(parts, -1)
+        read = np.concatenate([table[index] for table, index in zip(tables, by_part, strict=True)])
+        np.testing.assert_array_equal(read, words)
+        for table, n in zip(tables, batch.n_types, strict=True):
+            assert len(set(table[:n].tolist())) == n
+            assert not table[n:].any()
+        unknown += words.count(vocabulary.unk_id)
+    assert unknown > 20
+
+
+@pytest.mark.parametrize("width", [WIDTH, None])
+def test_forward_only_is_the_forward_half_and_has_the_types_of_no_other(batches, width):
+    both, one = batches(2, width=width, epochs=1), batches(2, width=width, n_directions=1, epochs=1)
+    steps = both.rows.n_windows(T) + 1
+    for (two, _), (forward, _) in zip(both.stream(both.start(), steps), one.stream(one.start(), steps), strict=True):
+        tables = [batch.types.reshape(2, -1, *batch.types.shape[1:]) for batch in (two, forward)]
+        assert tables[1].shape[1] == tables[0].shape[1] // 2
+        for part in range(2):
+            rows = slice(3 * part, 3 * part + 3)
+            index = forward.index[rows, 0]
+            np.testing.assert_array_equal(tables[1][part][index], tables[0][part][two.index[rows, 0]])
+            assert set(index.ravel().tolist()) == set(range(forward.n_types[part]))
+        np.testing.assert_array_equal(forward.targets, two.targets[:, :1])
+        for name in ("reset", "keep", "row"):
+            np.testing.assert_array_equal(getattr(forward, name), getattr(two, name))
+
+
+@pytest.mark.parametrize("parts", [1, 3])
 def test_the_table_of_a_part_has_each_type_once_and_short_ones_first(batches, parts):
     made = batches(parts)
     for batch, _ in made.stream(made.rows.start(), 10):
         for table, n, index in zip(
-            batch.chars.reshape(parts, -1, WIDTH), batch.n_types, batch.index.reshape(parts, -1), strict=True
+            batch.types.reshape(parts, -1, WIDTH), batch.n_types, batch.index.reshape(parts, -1), strict=True
         ):
             assert set(index.tolist()) == set(range(n))
             assert len(set(map(bytes, table[:n]))) == n
@@ -85,14 +123,16 @@ def test_the_table_of_a_part_has_each_type_once_and_short_ones_first(batches, pa
             assert (np.diff(lengths[2:]) >= 0).all()
 
 
-def test_shapes_and_dtypes(batches):
-    batch, position = batches(parts=3).at(np.zeros((B, 3), np.int32))
-    room = 2 * (B // 3) * T
+@pytest.mark.parametrize("n_directions", [1, 2])
+@pytest.mark.parametrize("width", [WIDTH, None])
+def test_shapes_and_dtypes(batches, width, n_directions):
+    batch, position = batches(3, width=width, n_directions=n_directions).at(np.zeros((B, 3), np.int32))
+    room = n_directions * (B // 3) * T
     assert {name: (array.shape, array.dtype.name) for name, array in batch._asdict().items()} == {
-        "chars": ((3 * room, WIDTH), "uint16"),
+        "types": ((3 * room, WIDTH), "uint16") if width else ((3 * room,), "int32"),
         "n_types": ((3,), "int32"),
-        "index": ((B, 2, T), "int32"),
-        "targets": ((B, 2, T), "int32"),
+        "index": ((B, n_directions, T), "int32"),
+        "targets": ((B, n_directions, T), "int32"),
         "reset": ((B, T), "bool"),
         "keep": ((B, T), "bool"),
         "row": ((B,), "int32"),

@@ -24,7 +24,7 @@ VOCABULARY = Vocabulary(["<S>", "</S>", "<UNK>", "the", "Māris", "表"])
 SENTENCES = [["the", "Māris"], ["表"]]
 
 
-def make(cnn: dict | None = None, lstm: dict | None = None, softmax: str = "full") -> Config:
+def make(cnn: dict | None = None, lstm: dict | None = None, softmax: str = "full", **model) -> Config:
     """A small model whose values all differ, with other values where given."""
     char_cnn = CharCNN(embedding=CharEmbedding(dim=3), filters=((1, 4), (2, 5), (4, 2)), n_highway=2)
     return Config(
@@ -32,6 +32,7 @@ def make(cnn: dict | None = None, lstm: dict | None = None, softmax: str = "full
             char_cnn=dataclasses.replace(char_cnn, **cnn or {}),
             lstm=dataclasses.replace(LSTM(dim=7, projection_dim=6), **lstm or {}),
             softmax=Softmax(kind=softmax),
+            **model,
         )
     )
 
@@ -48,6 +49,10 @@ ARCHITECTURES = {
     "no clips": make(lstm={"cell_clip": None, "proj_clip": None}),
     "no skip connections": make(lstm={"use_skip_connections": False}),
     "short tokens": make(cnn={"max_characters_per_token": 9}),
+    "forward only": make(bidirectional=False),
+    "words": make(input="words"),
+    "words, shared, one layer": make(input="words", share_embedding_softmax=True, lstm={"n_layers": 1}),
+    "words, forward only, P == C": make(input="words", bidirectional=False, lstm={"dim": 6}),
 }
 architectures = pytest.mark.parametrize("config", ARCHITECTURES.values(), ids=ARCHITECTURES.keys())
 
@@ -56,7 +61,8 @@ def parameter_tree(config: Config, seed: int = 0) -> dict:
     """Random parameters in the tree of docs/design.md."""
     rng = np.random.default_rng(seed)
     cnn, lstm = config.model.char_cnn, config.model.lstm
-    E, N, P, C = cnn.embedding.dim, cnn.n_filters, lstm.projection_dim, lstm.dim
+    E, N, P, C, V = cnn.embedding.dim, cnn.n_filters, lstm.projection_dim, lstm.dim, len(VOCABULARY.words)
+    D = 2 if config.model.bidirectional else 1
 
     def random(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape).astype(np.float32)
@@ -73,20 +79,23 @@ def parameter_tree(config: Config, seed: int = 0) -> dict:
         }
     if N != P:
         encoder["projection"] = {"kernel": random(N, P), "bias": random(P)}
+    if config.model.input == "words":
+        encoder = {"embedding": random(V, P)}
     tree: dict = {"encoder": encoder}
     for layer in range(lstm.n_layers):
         tree[f"lstm_{layer}"] = {
-            "input_kernel": random(2, P, 4 * C),
-            "recurrent_kernel": random(2, P, 4 * C),
-            "bias": random(2, 4 * C),
+            "input_kernel": random(D, P, 4 * C),
+            "recurrent_kernel": random(D, P, 4 * C),
+            "bias": random(D, 4 * C),
         }
         if P < C:
-            tree[f"lstm_{layer}"]["projection"] = random(2, C, P)
-    V = len(VOCABULARY.words)
+            tree[f"lstm_{layer}"]["projection"] = random(D, C, P)
     if config.model.softmax.kind == "adaptive":
         tree["softmax"] = {"head": {"kernel": random(4, P), "bias": random(4)}, "tail_0": {"kernel": random(3, P)}}
     else:
         tree["softmax"] = {"kernel": random(V, P), "bias": random(V)}
+    if config.model.share_embedding_softmax:
+        del tree["softmax"]["kernel"]
     return tree
 
 
@@ -113,7 +122,7 @@ def files(directory: Path) -> set[str]:
 
 
 def published(dim: int, projection_dim: int, n_highway: int) -> Config:
-    return Config(model=Model(CharCNN(n_highway=n_highway), LSTM(dim=dim, projection_dim=projection_dim)))
+    return Config(model=Model(char_cnn=CharCNN(n_highway=n_highway), lstm=LSTM(dim=dim, projection_dim=projection_dim)))
 
 
 def test_names_and_shapes_of_the_published_model():
@@ -146,7 +155,15 @@ def test_published_models_have_the_published_sizes(config, parameters):
 @architectures
 def test_the_datasets_have_the_shapes_of_the_table(config):
     datasets = bilm_tf.datasets(parameter_tree(config), config)
-    assert {name: array.shape for name, array in datasets.items()} == bilm_tf.shapes(config)
+    # -1 stands for the words of a vocabulary, which no configuration knows.
+    expected = {name: tuple(6 if n == -1 else n for n in shape) for name, shape in bilm_tf.shapes(config).items()}
+    assert {name: array.shape for name, array in datasets.items()} == expected
+
+
+def test_words_take_the_place_of_characters_and_one_direction_has_the_name_of_the_first():
+    names = bilm_tf.shapes(make(input="words", bidirectional=False, lstm={"n_layers": 1}))
+    cell = "RNN_0/RNN/MultiRNNCell/Cell0/LSTMCell"
+    assert names == {"embedding": (-1, 6), f"{cell}/W_0": (12, 28), f"{cell}/B": (28,), f"{cell}/W_P_0": (7, 6)}
 
 
 def test_the_rows_of_a_cell_are_those_of_the_input_and_then_those_of_the_hidden_state():
@@ -184,8 +201,9 @@ def test_the_reference_computes_the_same_from_the_files_as_from_the_datasets(con
     params = parameter_tree(config)
     bilm_tf.export(tmp_path / "export", params, config, VOCABULARY)
     options = json.loads((tmp_path / "export" / "options.json").read_text(encoding="utf-8"))
-    from_files, _ = NumpyBiLM(options, load_hdf5(tmp_path / "export" / "weights.hdf5"))(SENTENCES)
-    direct, _ = NumpyBiLM(bilm_tf.options(config, 6), bilm_tf.datasets(params, config))(SENTENCES)
+    words = (tmp_path / "export" / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    from_files, _ = NumpyBiLM(options, load_hdf5(tmp_path / "export" / "weights.hdf5"), words)(SENTENCES)
+    direct, _ = NumpyBiLM(bilm_tf.options(config, 6), bilm_tf.datasets(params, config), VOCABULARY.words)(SENTENCES)
     for a, b in zip(from_files, direct, strict=True):
         assert a.shape[0] == config.model.lstm.n_layers + 1
         np.testing.assert_array_equal(a, b)
@@ -272,6 +290,25 @@ def test_options_have_no_key_for_what_is_not_done():
     assert "n_negative_samples_batch" not in options
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_options_of_word_input_are_those_by_which_bilm_tf_tells_it(shared):
+    options = bilm_tf.options(make(input="words", bidirectional=False, share_embedding_softmax=shared), 6)
+    assert "char_cnn" not in options
+    assert (options["bidirectional"], options["share_embedding_softmax"]) == (False, shared)
+    assert options["n_tokens_vocab"] == 6
+
+
+@pytest.mark.parametrize("kind", ["full", "sampled"])
+def test_a_shared_softmax_is_the_table_of_the_input_in_its_own_file(kind, tmp_path):
+    config = make(input="words", share_embedding_softmax=True, softmax=kind)
+    params = parameter_tree(config)
+    bilm_tf.export(tmp_path / "export", params, config, VOCABULARY)
+    weights, softmax = (load_hdf5(tmp_path / "export" / f"{name}weights.hdf5") for name in ("", "softmax_"))
+    np.testing.assert_array_equal(weights["embedding"], params["encoder"]["embedding"])
+    np.testing.assert_array_equal(softmax["softmax/W"], params["encoder"]["embedding"])
+    np.testing.assert_array_equal(softmax["softmax/b"], params["softmax"]["bias"])
+
+
 @pytest.mark.parametrize("kind", ["full", "sampled"])
 def test_the_softmax_has_its_own_file(kind, tmp_path):
     config = make(softmax=kind)
@@ -313,6 +350,9 @@ def test_the_vocabulary_is_one_word_a_line(tmp_path):
         (make(cnn={"max_characters_per_token": 9}), [], ["max_characters_per_token is 9, not 50"]),
         (make(lstm={"dim": 20, "projection_dim": 12}), ["the 11 filters"], []),
         (make(lstm={"n_layers": 9}), ["n_layers is 9"], []),
+        (make(bidirectional=False), ["bidirectional is false"], ["bidirectional is false"]),
+        # What is said of characters does not matter to words.
+        (make(input="words", lstm={"dim": 20, "projection_dim": 12}), [], ["input is words"]),
     ],
 )
 def test_readers(config, bilm, allennlp):
@@ -320,6 +360,15 @@ def test_readers(config, bilm, allennlp):
     for reasons, expected in ((readers["bilm-tf"], bilm), (readers["AllenNLP 2.10"], allennlp)):
         assert len(reasons) == len(expected)
         assert all(part in reason for part, reason in zip(expected, reasons, strict=True))
+
+
+def test_a_note_says_how_bilm_tf_reads_words(tmp_path):
+    config = make(input="words")
+    assert bilm_tf.export(tmp_path / "export", parameter_tree(config), config, VOCABULARY) == [
+        "bilm-tf can read this model.",
+        "AllenNLP 2.10 cannot read this model: model.input is words, and it reads characters only.",
+        "bilm-tf reads word input with use_character_inputs=False and weights.hdf5 as embedding_weight_file too.",
+    ]
 
 
 def test_the_notes_name_every_reader(tmp_path):
@@ -341,6 +390,8 @@ def test_the_notes_name_every_reader(tmp_path):
         (make(cnn={"n_highway": 1}), r"CNN_high_1/W_carry has no place"),
         (make(lstm={"dim": 8}), r"Cell0/LSTMCell/W_0 is \(12, 28\), .* needs \(12, 32\)"),
         (make(cnn={"filters": ((1, 4), (2, 5), (3, 2))}), r"W_cnn_2 is \(1, 4, 3, 2\), .* needs \(1, 3, 3, 2\)"),
+        (make(bidirectional=False), r"RNN_1/.* has no place"),
+        (make(input="words"), r"CNN/W_cnn_0 has no place"),
     ],
 )
 def test_datasets_of_another_architecture_are_refused(other, message):
@@ -360,6 +411,28 @@ def test_datasets_of_another_architecture_are_refused(other, message):
 def test_parameters_of_another_architecture_are_refused(other, message, tmp_path):
     with pytest.raises(UserError, match=message):
         bilm_tf.export(tmp_path / "export", parameter_tree(make()), other, VOCABULARY)
+    assert not files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (make(), "dataset embedding has no place"),
+        (make(input="words", bidirectional=True), r"RNN_1/.*/W_0 is missing, .* needs \(12, 28\)"),
+        (make(input="words", bidirectional=False, lstm={"projection_dim": 5}), r"is \(6, 6\), .* needs \(words, 5\)"),
+    ],
+)
+def test_a_file_of_words_in_one_direction_is_no_other_model(other, message):
+    config = make(input="words", bidirectional=False)
+    datasets = bilm_tf.datasets(parameter_tree(config), config)
+    with pytest.raises(UserError, match=message):
+        bilm_tf.parameters(datasets, other)
+
+
+def test_a_vocabulary_of_another_size_than_the_table_of_words_is_refused(tmp_path):
+    config = make(input="words", softmax="adaptive")
+    with pytest.raises(UserError, match="vocabulary has 7 words and the input 6"):
+        bilm_tf.export(tmp_path / "export", parameter_tree(config), config, Vocabulary([*VOCABULARY.words, "more"]))
     assert not files(tmp_path)
 
 

@@ -1,6 +1,7 @@
 """The whole network: against independent NumPy code and recorded outputs; no leak; distinct types; dropout by row."""
 
 import dataclasses
+import itertools
 import json
 
 import jax
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from elmo_jax.config import LSTM, CharCNN, CharEmbedding, Config, Model, Softmax
+from elmo_jax.data.characters import character_ids
 from elmo_jax.interop import bilm_tf
-from elmo_jax.model.bilm import BiLM, zero_carry
+from elmo_jax.model.bilm import BiLM, smallest_inputs, zero_carry
+from elmo_jax.model.char_cnn import CharEncoder
 from elmo_jax.model.clusters import Clusters
 from tests.model.parameters import random_parameters
 from tests.model.sentences import arrays, in_text_order
@@ -26,15 +29,17 @@ SMALL = Model(
     softmax=Softmax("full"),
     dropout=0.5,
 )
+VOCABULARY = ["<UNK>", "x", "A", "first", "</S>", "sentence", "of", "again", "<S>", "and", "?"]
 BATCHES = [
     [["A", "first", "sentence", "of", "extraordinary", "length"], ["Māris", "?"], []],
     [["again"], ["and", "a", "longer", "one"], ["x", "y", "z"]],
 ]
 
 
-def with_(cnn=None, lstm=None):
+def with_(cnn=None, lstm=None, **model):
     return dataclasses.replace(
         SMALL,
+        **model,
         char_cnn=dataclasses.replace(SMALL.char_cnn, **(cnn or {})),
         lstm=dataclasses.replace(SMALL.lstm, **(lstm or {})),
     )
@@ -44,13 +49,19 @@ def weights_for(options):
     return {name: 0.5 * value for name, value in random_weights(options, np.random.default_rng(3)).items()}
 
 
-def example_inputs(config):
-    return (*arrays([["a"]], config.char_cnn.max_characters_per_token), zero_carry(config, 1))
+def inputs_of(config, sentences, room=None):
+    words = VOCABULARY if config.input == "words" else None
+    return arrays(sentences, config.token_width, room=room, words=words, n_directions=len(config.directions))
 
 
 def initialised(config):
     model = BiLM(config, Clusters(11))
-    return model, random_parameters(model, *example_inputs(config), method="everything")["params"]
+    return model, random_parameters(model, *smallest_inputs(config), method="everything")["params"]
+
+
+def applied(module, params, *inputs):
+    """What a module makes of its inputs, compiled."""
+    return jax.jit(lambda params, *inputs: module.apply({"params": params}, *inputs))(params, *inputs)
 
 
 ARCHITECTURES = {
@@ -63,6 +74,11 @@ ARCHITECTURES = {
     "no highway": with_(cnn={"n_highway": 0}),
     "P = C": with_(lstm={"dim": 6}),
     "filters = P": with_(lstm={"projection_dim": 12, "dim": 14}),
+    "short tokens": with_(cnn={"max_characters_per_token": 5}),
+    "long tokens": with_(cnn={"max_characters_per_token": 70}),
+    "forward only": with_(bidirectional=False),
+    "words": with_(input="words"),
+    "words, forward only": with_(input="words", bidirectional=False, lstm={"n_layers": 1, "dim": 6}),
 }
 
 
@@ -72,14 +88,13 @@ def test_equals_independent_numpy_code_with_carried_state(name):
     config = ARCHITECTURES[name]
     options = bilm_tf.options(Config(model=config), 11)
     weights = weights_for(options)
-    reference = NumpyBiLM(options, weights)
+    reference = NumpyBiLM(options, weights, VOCABULARY)
     model, _ = initialised(config)
     params = bilm_tf.parameters(weights, Config(model=config))
     carry, state = zero_carry(config, 3), None
     run = jax.jit(lambda params, *inputs: model.apply({"params": params}, *inputs))
     for sentences in BATCHES:
-        inputs = arrays(sentences, config.char_cnn.max_characters_per_token, room=(16, 10))
-        layers, carry = run(params, *inputs, carry)
+        layers, carry = run(params, *inputs_of(config, sentences, room=(16, 10)), carry)
         wanted, state = reference(sentences, state)
         for got, expected in zip(in_text_order(layers, sentences), wanted, strict=True):
             np.testing.assert_allclose(got, expected, atol=1e-6, rtol=1e-5)
@@ -131,32 +146,89 @@ def test_recorded_outputs_of_bilm_tf_in_ten_stateful_batches():
             np.testing.assert_allclose([forward, backward], outputs[str(i)], atol=1e-6, rtol=1e-5)
 
 
-def one_character_a_type(n):
-    """Types that share no character, so that the gradient of a character table row tells which type was read."""
-    return np.repeat(np.arange(n, dtype=np.uint16)[:, None], 12, axis=1)
+def numbered_types(config, n):
+    """Types that share no row of the encoder's table, so that its gradient tells which types were read."""
+    words = np.arange(n, dtype=np.int32)
+    return words if config.input == "words" else np.repeat(words[:, None].astype(np.uint16), config.token_width, axis=1)
 
 
-@pytest.mark.parametrize("direction", [0, 1], ids=["forward", "backward"])
-def test_no_output_depends_on_what_its_direction_reads_later(direction):
-    model, params = initialised(SMALL)
+@pytest.mark.parametrize(
+    ("name", "direction"),
+    [("as published", 0), ("as published", 1), ("forward only", 0), ("words", 0), ("words", 1)],
+)
+def test_no_output_depends_on_what_its_direction_reads_later(name, direction):
+    config = ARCHITECTURES[name]
+    model, params = initialised(config)
     steps = 6
     text = np.arange(steps)
-    index = np.stack([text, text[::-1]])[:, :, None]
+    index = np.stack([text, text[::-1]])[: len(config.directions), :, None]
     mask = np.ones((steps, 1), bool)
+    table_name = "embedding" if config.input == "words" else "char_embed"
 
     def output(table, t):
-        changed = {**params, "encoder": {**params["encoder"], "char_embed": table}}
-        inputs = (one_character_a_type(steps), steps, index, ~mask, mask, zero_carry(SMALL, 1))
+        changed = {**params, "encoder": {**params["encoder"], table_name: table}}
+        inputs = (numbered_types(config, steps), steps, index, ~mask, mask, zero_carry(config, 1))
         layers, _ = model.apply({"params": changed}, *inputs)
         return layers[-1][direction][t].sum()
 
     gradient_of = jax.jit(jax.grad(output))
     for t in range(steps):
-        gradient = np.abs(gradient_of(params["encoder"]["char_embed"], t)).sum(axis=1)
+        gradient = np.abs(gradient_of(params["encoder"][table_name], t)).sum(axis=1)
         read = index[direction, : t + 1, 0]
         assert (gradient[read] > 0).all()
         unread = np.setdiff1d(text, read)
         assert (gradient[unread] == 0).all()
+
+
+def test_a_table_of_encoded_words_gives_what_their_characters_give():
+    """Word input through the encodings that a char model gives its vocabulary, as bilm-tf caches them."""
+    chars, params = initialised(SMALL)
+    words, _ = initialised(ARCHITECTURES["words"])
+    known = [[word for word in sentence if word in VOCABULARY] for sentence in BATCHES[0]]
+    wanted = applied(chars, params, *inputs_of(SMALL, known), zero_carry(SMALL, 3))
+    spelt = character_ids(VOCABULARY, 12)
+    table = applied(CharEncoder(SMALL.char_cnn, 6), params["encoder"], spelt, np.int32(len(spelt)))
+    params = {**params, "encoder": {"embedding": table}}
+    found = applied(words, params, *inputs_of(words.config, known), zero_carry(SMALL, 3))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, wanted)
+
+
+def test_a_forward_only_model_is_the_forward_half_of_one_with_both_directions():
+    both, params = initialised(SMALL)
+    one, shapes = initialised(ARCHITECTURES["forward only"])
+    forward = {
+        name: {k: v[:1] for k, v in part.items()} if name.startswith("lstm") else part for name, part in params.items()
+    }
+    assert jax.tree.map(np.shape, forward) == jax.tree.map(np.shape, shapes)
+    wanted, wanted_carry = applied(both, params, *inputs_of(SMALL, BATCHES[0]), zero_carry(SMALL, 3))
+    layers, carry = applied(one, forward, *inputs_of(one.config, BATCHES[0]), zero_carry(one.config, 3))
+    for got, expected in zip(layers, wanted, strict=True):
+        np.testing.assert_allclose(got, expected[:1], atol=1e-6)
+    for name, value in carry.items():
+        np.testing.assert_allclose(value, wanted_carry[name][:, :, :1], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["as published", "words, forward only"])
+def test_windows_of_any_length_with_carried_state_are_one_long_window(name):
+    config = ARCHITECTURES[name]
+    model, params = initialised(config)
+    rng = np.random.default_rng(0)
+    steps, rows = 8, 3
+    index = rng.integers(0, 7, (len(config.directions), steps, rows))
+    reset, keep = rng.random((2, steps, rows)) < [[[0.2]], [[0.7]]]
+    types = numbered_types(config, 7)
+    run = jax.jit(lambda *inputs: model.apply({"params": params}, types, np.int32(7), *inputs))
+
+    def read(cuts):
+        carry, tops = zero_carry(config, rows), []
+        for a, b in itertools.pairwise(cuts):
+            layers, carry = run(index[:, a:b], reset[a:b], keep[a:b], carry)
+            tops.append(layers[-1])
+        return np.concatenate(tops, axis=1), carry
+
+    wanted = read([0, steps])
+    for cuts in (range(steps + 1), [0, 7, steps]):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), read(cuts), wanted)
 
 
 def test_encoding_distinct_types_equals_encoding_every_token():
@@ -198,7 +270,7 @@ def test_dropout_keeps_the_mean():
 def test_initial_values_are_those_of_the_specification():
     config = Model(softmax=Softmax("full"), lstm=LSTM(dim=256, projection_dim=64))
     model = BiLM(config, Clusters(500))
-    inputs = example_inputs(config)
+    inputs = smallest_inputs(config)
     params = jax.jit(lambda key: model.init(key, *inputs, method="everything"))(jax.random.key(0))["params"]
     encoder, first = params["encoder"], params["lstm_0"]
     assert -1 <= encoder["char_embed"].min() < -0.98

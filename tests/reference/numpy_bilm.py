@@ -4,11 +4,14 @@ It shares no code with elmo_jax, so that an agreement of the two means something
 float64. A model is an options dict (2.10) and a dict from HDF5 dataset names to arrays (2.9)::
 
     model = NumpyBiLM(json.loads(options_file.read_text()), load_hdf5(weight_file))
-    layers, state = model([["A", "sentence", "."], ["Another"]])            # layers[0]: [n_layers + 1, 5, 2 P]
+    layers, state = model([["A", "sentence", "."], ["Another"]])            # layers[0]: [n_layers + 1, 5, D P]
     layers, state = model([["It", "goes", "on"], ["from", "there"]], state)
 
+Without ``char_cnn`` in its options the model reads words, and needs their list; with ``bidirectional`` false it has the
+forward direction only (2.9, 2.10).
+
 Sizes: L characters of a token, E of a character embedding, N filters, P projection, C cell, T tokens with both
-boundaries, V words.
+boundaries, V words, D directions.
 """
 
 from collections.abc import Callable
@@ -19,7 +22,7 @@ import h5py
 import numpy as np
 
 Array = np.ndarray
-# The cell and hidden states of numbered rows: {"cell": [rows, n_layers, 2, C], "hidden": [rows, n_layers, 2, P]}.
+# The cell and hidden states of numbered rows: {"cell": [rows, n_layers, D, C], "hidden": [rows, n_layers, D, P]}.
 State = dict[str, Array]
 
 BEGIN_SENTENCE, END_SENTENCE, BEGIN_WORD, END_WORD, PADDING = 256, 257, 258, 259, 260
@@ -58,18 +61,21 @@ def character_ids(token: str, length: int) -> Array:
 class NumpyBiLM:
     """A biLM from its options and datasets; every method names the section of ELMO_SPEC that it spells out."""
 
-    def __init__(self, options: dict, weights: dict[str, Array], dtype: Any = np.float64) -> None:
+    def __init__(
+        self, options: dict, weights: dict[str, Array], vocabulary: list[str] | None = None, dtype: Any = np.float64
+    ) -> None:
         self.options = options
         self.weights = {name: np.asarray(array, dtype) for name, array in weights.items()}
         self.dtype = dtype
         self.P = options["lstm"]["projection_dim"]
         self.C = options["lstm"]["dim"]
         self.n_layers = options["lstm"].get("n_layers", 1)
-        self.length = options["char_cnn"]["max_characters_per_token"]
+        self.D = 2 if options.get("bidirectional", True) else 1
+        self.vocabulary = vocabulary
         self._encodings: dict[str, Array] = {}
 
     def __call__(self, sentences: list[list[str]], state: State | None = None) -> tuple[list[Array], State]:
-        """The activations of one batch of sentences, one array ``[n_layers + 1, T, 2 P]`` each, and the state after it.
+        """The activations of one batch of sentences, one array ``[n_layers + 1, T, D P]`` each, and the state after it.
 
         Row r of the batch starts from row r of ``state`` and overwrites it; further rows stay as they are, missing rows
         and no state at all are zeros (2.6). ``T`` counts both boundaries; ``[:, 1:-1]`` strips them (2.7).
@@ -79,9 +85,13 @@ class NumpyBiLM:
         return layers, state
 
     def token_encoding(self, token: str) -> Array:
-        """The context-independent encoding e of a token, ``[P]`` (2.3)."""
+        """The context-independent encoding e of a token, ``[P]``: from its characters (2.3) or its word's row (2.9)."""
+        if "char_cnn" not in self.options:
+            words = self.vocabulary or []
+            return self.weights["embedding"][words.index(token if token in words else "<UNK>")]
         if token not in self._encodings:
-            self._encodings[token] = self.encode(character_ids(token, self.length))
+            length = self.options["char_cnn"]["max_characters_per_token"]
+            self._encodings[token] = self.encode(character_ids(token, length))
         return self._encodings[token]
 
     def encode(self, ids: Array) -> Array:
@@ -151,8 +161,8 @@ class NumpyBiLM:
     def initial_state(self, rows: int) -> State:
         """The zero state of ``rows`` rows (2.4)."""
         return {
-            "cell": np.zeros((rows, self.n_layers, 2, self.C), self.dtype),
-            "hidden": np.zeros((rows, self.n_layers, 2, self.P), self.dtype),
+            "cell": np.zeros((rows, self.n_layers, self.D, self.C), self.dtype),
+            "hidden": np.zeros((rows, self.n_layers, self.D, self.P), self.dtype),
         }
 
     def _grown(self, state: State | None, rows: int) -> State:
@@ -164,10 +174,11 @@ class NumpyBiLM:
         return grown
 
     def _sentence(self, tokens: list[str], state: State, row: int) -> Array:
-        """The activations ``[n_layers + 1, T, 2 P]`` of one row (2.2, 2.5, 2.7); ``state[..][row]`` is advanced."""
+        """The activations ``[n_layers + 1, T, D P]`` of one row (2.2, 2.5, 2.7); ``state[..][row]`` is advanced."""
         e_TP = np.stack([self.token_encoding(token) for token in ["<S>", *tokens, "</S>"]])
-        directions = [self.stack(e_TP, state["cell"][row, :, d], state["hidden"][row, :, d], d) for d in (0, 1)]
-        token_layer = np.concatenate([e_TP, e_TP], axis=-1)
+        states = [(state["cell"][row, :, d], state["hidden"][row, :, d]) for d in range(self.D)]
+        directions = [self.stack(e_TP, *states[d], d) for d in range(self.D)]
+        token_layer = np.concatenate([e_TP] * self.D, axis=-1)
         return np.concatenate([token_layer[None], np.concatenate(directions, axis=-1)])
 
 
@@ -198,33 +209,34 @@ def score(top_TD: Array, ids: Array, W: Array, b: Array) -> tuple[Array, Array]:
 
 
 def random_weights(options: dict, rng: np.random.Generator) -> dict[str, Array]:
-    """Random float32 datasets of the shapes of 2.9.
+    """Random float32 datasets of the shapes of 2.9; a model of words has as many as ``n_tokens_vocab`` says.
 
     The outputs are so large that clips at 3 change them, and the recurrence is so calm that float32 stays near float64.
     """
-    cnn, lstm = options["char_cnn"], options["lstm"]
-    E, N, P, C = (
-        cnn["embedding"]["dim"],
-        sum(number for _, number in cnn["filters"]),
-        lstm["projection_dim"],
-        lstm["dim"],
-    )
+    lstm = options["lstm"]
+    P, C = lstm["projection_dim"], lstm["dim"]
 
     def normal(*shape: int, scale: float) -> Array:
         return (scale * rng.standard_normal(shape)).astype(np.float32)
 
-    weights = {"char_embed": rng.uniform(-1, 1, (261, E)).astype(np.float32)}
-    for i, (width, number) in enumerate(cnn["filters"]):
-        weights[f"CNN/W_cnn_{i}"] = normal(1, width, E, number, scale=(width * E) ** -0.5)
-        weights[f"CNN/b_cnn_{i}"] = normal(number, scale=0.1)
-    for k in range(cnn.get("n_highway") or 0):
-        for gate in ("carry", "transform"):
-            weights[f"CNN_high_{k}/W_{gate}"] = normal(N, N, scale=2 * N**-0.5)
-            weights[f"CNN_high_{k}/b_{gate}"] = normal(N, scale=0.5)
-    if N != P:
-        weights["CNN_proj/W_proj"] = normal(N, P, scale=2 * N**-0.5)
-        weights["CNN_proj/b_proj"] = normal(P, scale=0.1)
-    for direction in range(2):
+    weights = {}
+    if "char_cnn" not in options:
+        weights["embedding"] = normal(options["n_tokens_vocab"], P, scale=1)
+    else:
+        cnn = options["char_cnn"]
+        E, N = cnn["embedding"]["dim"], sum(number for _, number in cnn["filters"])
+        weights["char_embed"] = rng.uniform(-1, 1, (261, E)).astype(np.float32)
+        for i, (width, number) in enumerate(cnn["filters"]):
+            weights[f"CNN/W_cnn_{i}"] = normal(1, width, E, number, scale=(width * E) ** -0.5)
+            weights[f"CNN/b_cnn_{i}"] = normal(number, scale=0.1)
+        for k in range(cnn.get("n_highway") or 0):
+            for gate in ("carry", "transform"):
+                weights[f"CNN_high_{k}/W_{gate}"] = normal(N, N, scale=2 * N**-0.5)
+                weights[f"CNN_high_{k}/b_{gate}"] = normal(N, scale=0.5)
+        if N != P:
+            weights["CNN_proj/W_proj"] = normal(N, P, scale=2 * N**-0.5)
+            weights["CNN_proj/b_proj"] = normal(P, scale=0.1)
+    for direction in range(2 if options.get("bidirectional", True) else 1):
         for layer in range(lstm.get("n_layers", 1)):
             cell = f"RNN_{direction}/RNN/MultiRNNCell/Cell{layer}/LSTMCell"
             weights[f"{cell}/W_0"] = normal(2 * P, 4 * C, scale=0.3 * P**-0.5)

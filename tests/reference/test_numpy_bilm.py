@@ -104,15 +104,34 @@ def test_a_long_token_is_cut_inside_a_character():
         changed("lstm", cell_clip=None, proj_clip=None),
         changed("char_cnn", n_highway=None),
         changed("char_cnn", activation="tanh"),
+        {**OPTIONS, "bidirectional": False},
     ],
-    ids=["one layer", "three layers", "P == C", "N == P", "no clips", "no highway", "tanh"],
+    ids=["one layer", "three layers", "P == C", "N == P", "no clips", "no highway", "tanh", "forward only"],
 )
 def test_architectures(options):
     layers, state = model(options)(SENTENCES)
     L, P, C = options["lstm"]["n_layers"], options["lstm"]["projection_dim"], options["lstm"]["dim"]
-    assert [a.shape for a in layers] == [(L + 1, len(s) + 2, 2 * P) for s in SENTENCES]
-    assert state["cell"].shape == (3, L, 2, C)
-    assert state["hidden"].shape == (3, L, 2, P)
+    D = 2 if options.get("bidirectional", True) else 1
+    assert [a.shape for a in layers] == [(L + 1, len(s) + 2, D * P) for s in SENTENCES]
+    assert state["cell"].shape == (3, L, D, C)
+    assert state["hidden"].shape == (3, L, D, P)
+
+
+def test_a_forward_only_model_is_the_forward_half():
+    both, one = model(OPTIONS)(SENTENCES)[0], model({**OPTIONS, "bidirectional": False})(SENTENCES)[0]
+    for two, forward in zip(both, one, strict=True):
+        np.testing.assert_array_equal(forward, two[..., :6])
+
+
+def test_a_table_of_encoded_words_gives_what_their_characters_give():
+    """bilm-tf's cached token table (2.11): a word that is not in it is read as <UNK>."""
+    chars, words = model(OPTIONS), ["<S>", "</S>", "Māris", "<UNK>", "of"]
+    table = np.stack([chars.token_encoding(word) for word in words])
+    lstms = {name: array for name, array in chars.weights.items() if name.startswith("RNN")}
+    options = {part: OPTIONS[part] for part in OPTIONS if part != "char_cnn"}
+    found, _ = NumpyBiLM(options, {"embedding": table, **lstms}, words)([["of", "unheard", "Māris"]])
+    wanted, _ = chars([["of", "<UNK>", "Māris"]])
+    np.testing.assert_array_equal(found, wanted)
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from elmo_jax import cli
-from elmo_jax.config import Config, Softmax
+from elmo_jax.config import CharCNN, Config, Softmax
 from elmo_jax.data.vocab import Vocabulary
-from elmo_jax.train.inputs import gather
+from elmo_jax.train.inputs import check_origin, gather
 from elmo_jax.train.run_directory import RunDirectory
 from tests.filesystems import contents, small_disk
-from tests.train.small import config, write_text
+from tests.train.small import changed, config, write_text
 
 WORDS = Vocabulary(["<S>", "</S>", "<UNK>", *(f"w{n}" for n in range(26))], range(29, 0, -1))
 
@@ -306,6 +306,8 @@ def test_init_from_what_is_no_run(refused, tmp_path):
         ("--config.model.lstm.dim=9", "lstm.dim", "8", "9"),
         ("--config.model.char_cnn.filters=((1, 4),)", "char_cnn.filters", "((1, 4), (2, 8))", "((1, 4),)"),
         ("--config.model.softmax.cutoffs=(5,)", "softmax.cutoffs", "(8, 20)", "(5,)"),
+        ("--config.model.input=words", "input", "'characters'", "'words'"),
+        ("--config.model.bidirectional=false", "bidirectional", "True", "False"),
     ],
 )
 def test_init_from_another_architecture(refused, tmp_path, override, field, theirs, ours):
@@ -315,6 +317,12 @@ def test_init_from_another_architecture(refused, tmp_path, override, field, thei
         f"config.init_from {other.path} has model.{field} = {theirs}, but this run has {ours}; weights fit only "
         f"the same architecture: use --config.model.{field}={theirs}"
     )
+
+
+def test_init_from_does_not_ask_of_words_how_characters_are_read(tmp_path):
+    c = config(tmp_path, model={"input": "words"})
+    other = begun(c, "other")
+    check_origin(changed(c, init_from=str(other.path), model={"char_cnn": CharCNN()}), WORDS)
 
 
 def test_init_from_another_vocabulary(refused, tmp_path):

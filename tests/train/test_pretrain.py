@@ -21,7 +21,7 @@ from elmo_jax.train.pretrain import pretrain
 from elmo_jax.train.report import TrainingReport
 from tests.filesystems import contents, fill, small_disk
 from tests.shared import shared
-from tests.train.small import changed, config
+from tests.train.small import MODEL, changed, config
 
 
 def result(run_dir):
@@ -87,11 +87,12 @@ def test_stopped_by_a_signal_and_resumed_equals_never_stopped(unbroken, tmp_path
     assert result(c.run_dir) == unbroken[1]
 
 
-def test_killed_between_checkpoints_and_resumed_equals_never_stopped(unbroken, tmp_path, monkeypatch):
-    c = elsewhere(unbroken, tmp_path)
+class Killed(BaseException):
+    pass
 
-    class Killed(BaseException):
-        pass
+
+def train_and_die(monkeypatch, c):
+    """Train until step 11 is reported, and leave nothing that was not saved before."""
 
     def die(self, step, metrics, plain=TrainingReport.__call__):
         plain(self, step, metrics)
@@ -102,8 +103,58 @@ def test_killed_between_checkpoints_and_resumed_equals_never_stopped(unbroken, t
         patched.setattr(TrainingReport, "__call__", die)
         with pytest.raises(Killed):
             pretrain(c)
+
+
+def test_killed_between_checkpoints_and_resumed_equals_never_stopped(unbroken, tmp_path, monkeypatch):
+    c = elsewhere(unbroken, tmp_path)
+    train_and_die(monkeypatch, c)
     assert pretrain(c) == 0
     assert result(c.run_dir) == unbroken[1]
+
+
+# Kinds of models and windows, with sizes that nobody would choose.
+KINDS = {
+    "words, shared table, P = C, three layers": (
+        {
+            "input": "words",
+            "share_embedding_softmax": True,
+            "softmax": Softmax("sampled", n_negative_samples_batch=9),
+            "lstm": LSTM(dim=6, projection_dim=6, n_layers=3, use_skip_connections=False),
+        },
+        {"unroll_steps": 7},
+    ),
+    "forward only, windows of one token": (
+        {
+            "bidirectional": False,
+            "char_cnn": {"max_characters_per_token": 70, "n_highway": 0},
+            "lstm": LSTM(dim=7, projection_dim=5, n_layers=1, cell_clip=None),
+        },
+        {"unroll_steps": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_model_resumes_as_if_never_stopped_and_names_the_directions_it_has(
+    kind, tmp_path, monkeypatch, capsys
+):
+    model, train = KINDS[kind]
+    model = changed(MODEL, **model)
+    whole = config(tmp_path, model=model, train=train)
+    broken = changed(whole, run_dir=str(tmp_path / "broken"))
+    assert pretrain(whole) == 0
+    train_and_die(monkeypatch, broken)
+    assert pretrain(broken) == 0
+    assert result(broken.run_dir) == result(whole.run_dir)
+
+    said, run = capsys.readouterr().out, Path(whole.run_dir)
+    assert command("eval", run, "--text", whole.data.heldout, "--streams", 4) == 0
+    said += capsys.readouterr().out
+    written = "".join((run / name).read_text() for name in ("metrics.jsonl", "summary.json"))
+    for text in (said, written):
+        assert "perplexity" in text
+        assert ("backward" in text) == model.bidirectional
+    assert contents(run / "export")["weights.hdf5"] == contents(Path(broken.run_dir) / "export")["weights.hdf5"]
 
 
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(unbroken, tmp_path, monkeypatch, caplog):

@@ -1,17 +1,20 @@
 """One step is the same on one device, on eight, under pmap, and in parts; with plain SGD, which hides no factor."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from elmo_jax.config import Softmax
 from elmo_jax.data.batches import Batches
 from elmo_jax.data.corpus import prepare
 from elmo_jax.data.streams import Rows
 from elmo_jax.data.text import text_source
 from elmo_jax.data.vocab import build_from_corpus
-from elmo_jax.model.bilm import BiLM, zero_carry
+from elmo_jax.model.bilm import BiLM, smallest_inputs, zero_carry
 from elmo_jax.model.clusters import Clusters
 from elmo_jax.parallel import REPLICATED, DataParallel
 from elmo_jax.train.step import STATE_SPECS, TrainState, make_train_step
@@ -19,7 +22,13 @@ from tests.model.parameters import random_parameters
 from tests.train.small import MODEL, config
 
 ROWS, LENGTH, STEPS = 16, 5, 3
-WIDTH = MODEL.char_cnn.max_characters_per_token
+SAMPLED = Softmax("sampled", n_negative_samples_batch=12)
+KINDS = {
+    "adaptive": {},
+    "sampled": {"softmax": SAMPLED},
+    "forward only": {"bidirectional": False},
+    "words, shared": {"input": "words", "softmax": SAMPLED, "share_embedding_softmax": True},
+}
 
 
 @pytest.fixture(scope="module")
@@ -29,33 +38,31 @@ def text(tmp_path_factory):
     return corpus, build_from_corpus(corpus, 1, 1000)
 
 
-def trained(text, n_devices, *, mode="shard_map", parts=1, kind="adaptive", loss_scale=1.0):
-    """Parameters, carry and metrics after three steps of SGD with dropout."""
+def prepared(text, devices, parts, kind, dropout):
+    """A model of the kind, its parameters and its batches."""
     corpus, vocabulary = text
-    softmax = type(MODEL.softmax)(kind, cutoffs=(8, 20) if kind == "adaptive" else (), n_negative_samples_batch=12)
-    model_config = type(MODEL)(MODEL.char_cnn, MODEL.lstm, softmax, dropout=0.3)
-    model = BiLM(model_config, Clusters(len(vocabulary), softmax.cutoffs))
-    devices = DataParallel(mode, jax.devices()[:n_devices])
+    config = dataclasses.replace(MODEL, dropout=dropout, **KINDS[kind])
+    model = BiLM(config, Clusters(len(vocabulary), config.softmax.cutoffs))
     rows = Rows(corpus, n_rows=ROWS, rows=devices.rows(ROWS, parts), seed=5, epochs=None)
-    batches = Batches(rows, corpus, corpus.word_ids(vocabulary), n_devices * parts, WIDTH, LENGTH)
-    optimizer = optax.sgd(0.5)
-    mask = np.zeros((1, 1), bool)
-    inputs = (
-        np.zeros((1, WIDTH), np.uint16),
-        np.int32(1),
-        np.zeros((2, 1, 1), int),
-        mask,
-        mask,
-        zero_carry(model_config, 1),
-    )
-    params = random_parameters(model, *inputs, method="everything")["params"]
-    state = TrainState(jnp.int32(0), params, optimizer.init(params), zero_carry(model_config, ROWS))
+    shape = len(devices.devices) * parts, config.token_width, LENGTH, len(config.directions)
+    batches = Batches(rows, corpus, corpus.word_ids(vocabulary), *shape)
+    return model, random_parameters(model, *smallest_inputs(config), method="everything")["params"], batches
+
+
+def trained(
+    text, n_devices, *, mode="shard_map", parts=1, kind="adaptive", loss_scale=1.0, dropout=0.3, rate=0.5, steps=STEPS
+):
+    """Parameters, carry and metrics after three steps of SGD with dropout."""
+    devices = DataParallel(mode, jax.devices()[:n_devices])
+    model, params, batches = prepared(text, devices, parts, kind, dropout)
+    optimizer = optax.sgd(rate)
+    state = TrainState(jnp.int32(0), params, optimizer.init(params), zero_carry(model.config, ROWS))
     state = jax.device_put(jax.tree.map(jnp.array, state), devices.shardings(state, STATE_SPECS))
     step = make_train_step(model, optimizer, loss_scale=loss_scale, seed=7, parts=parts)
     compiled = devices.wrap(step, STATE_SPECS, outputs=(STATE_SPECS, REPLICATED))
     state = devices.place_state(state, STATE_SPECS)
     metrics = []
-    for batch, _ in batches.stream(rows.start(), steps=STEPS):
+    for batch, _ in batches.stream(batches.start(), steps=steps):
         state, sums = compiled(state, devices.place_batch(batch))
         metrics.append(devices.scalars(sums))
     final = devices.global_state(state, STATE_SPECS)
@@ -68,7 +75,7 @@ def assert_same(got, wanted):
         assert ours == pytest.approx(theirs, rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["adaptive", "sampled"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_one_device_and_eight_and_pmap_and_accumulation_take_the_same_steps(text, kind):
     one = trained(text, 1, kind=kind)
     assert_same(trained(text, 8, kind=kind), one)
@@ -87,6 +94,24 @@ def test_every_kept_position_counts_once_and_the_loss_is_in_nats(text):
 def test_the_gradient_is_that_of_the_scaled_loss(text):
     scaled, plain = (trained(text, 1, loss_scale=scale)[1][0]["gradient_norm"] for scale in (20.0, 1.0))
     assert scaled == pytest.approx(20 * plain, rel=1e-5)
+
+
+def test_the_loss_of_a_forward_only_model_is_its_mean_over_one_direction(text):
+    (after, _), metrics = trained(text, 1, kind="forward only", dropout=0.0, rate=1.0, steps=1)
+    assert metrics[0].keys() == {"nll_forward", "count", "gradient_norm"}
+    model, params, batches = prepared(text, DataParallel(devices=jax.devices()[:1]), 1, "forward only", 0.0)
+    batch, _ = batches.at(batches.start())
+    index, targets = (x.transpose(1, 2, 0) for x in (batch.index, batch.targets))
+
+    def loss(params):
+        inputs = (batch.types, batch.n_types[0], index, batch.reset.T, batch.keep.T, zero_carry(model.config, ROWS))
+        layers, _ = model.apply({"params": params}, *inputs)
+        return model.apply({"params": params}, layers[-1], targets, method="nll").mean()
+
+    value, gradient = jax.jit(jax.value_and_grad(loss))(params)
+    assert metrics[0]["nll_forward"] / metrics[0]["count"] == pytest.approx(float(value), rel=1e-5)
+    moved = jax.tree.map(jnp.subtract, params, gradient)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6, rtol=2e-5), after, moved)
 
 
 def test_dropout_changes_with_the_step_and_the_seed_only():
