@@ -12,6 +12,7 @@ import numpy.typing as npt
 from elmo_jax.data.characters import PAD, character_ids
 from elmo_jax.data.segmentation import Segmentation
 from elmo_jax.data.text import BOS, EOS
+from elmo_jax.data.vocab import Vocabulary
 from elmo_jax.errors import UserError
 from elmo_jax.model.bilm import BiLM, zero_carry
 from elmo_jax.train import trained
@@ -34,6 +35,7 @@ class Embedder:
     Args:
         model: the network.
         params: its parameter tree.
+        vocabulary: the words that it knows; only a model of words needs it.
         segmentation: how the text that it was trained on was cut into sentences and tokens.
 
     Example:
@@ -43,9 +45,15 @@ class Embedder:
         (3, 5, 128)
     """
 
-    def __init__(self, model: BiLM, params: Any, segmentation: Segmentation | None = None) -> None:
+    def __init__(
+        self,
+        model: BiLM,
+        params: Any,
+        vocabulary: Vocabulary | None = None,
+        segmentation: Segmentation | None = None,
+    ) -> None:
         self.segmentation = segmentation or Segmentation()
-        self._config, self._params = model.config, jax.device_put(params)
+        self._config, self._params, self._vocabulary = model.config, jax.device_put(params), vocabulary
         self._run = jax.jit(lambda params, *inputs: model.apply({"params": params}, *inputs)[0])
 
     @classmethod
@@ -56,7 +64,7 @@ class Embedder:
             UserError: when it is no run directory, or has no such checkpoint.
         """
         run = trained.load(Path(path), step)
-        return cls(run.model, run.params, run.segmentation)
+        return cls(run.model, run.params, run.vocabulary, run.segmentation)
 
     def embed(self, sentences: Iterable[Sequence[str]]) -> list[Array]:
         """The vectors of all words of each sentence.
@@ -111,22 +119,35 @@ class Embedder:
     def _batch(self, sentences: list[Sequence[str]], n_rows: int, length: int) -> Iterator[Array]:
         """At most ``n_rows`` sentences of less than ``length`` words."""
         number = {BOS: 0, EOS: 1}
-        index = np.zeros((2, length, n_rows), np.int32)
+        n_directions = len(self._config.directions)
+        index = np.zeros((n_directions, length, n_rows), np.int32)
         keep = np.zeros((length, n_rows), bool)
         for row, sentence in enumerate(sentences):
             ids = [number.setdefault(token, len(number)) for token in sentence]
             n = len(ids) + 1
             # Each direction starts at its own boundary; what it reads after the last word is of no use.
-            index[0, :n, row], index[1, :n, row] = [0, *ids], [1, *reversed(ids)]
+            index[:, :n, row] = [[0, *ids], [1, *reversed(ids)]][:n_directions]
             keep[:n, row] = True
-        width = self._config.char_cnn.max_characters_per_token
-        chars = np.full((n_rows * length + 1, width), PAD, np.uint16)
-        chars[: len(number)] = character_ids(list(number), width)
-        inputs = (chars, np.int32(len(number)), index, np.zeros_like(keep), keep, zero_carry(self._config, n_rows))
+        types = self._types(list(number), n_rows * length + 1)
+        inputs = (types, np.int32(len(number)), index, np.zeros_like(keep), keep, zero_carry(self._config, n_rows))
         layers_LDTBP = np.stack([np.asarray(layer, np.float32) for layer in self._run(self._params, *inputs)])
         for row, sentence in enumerate(sentences):
-            forward, backward = layers_LDTBP[:, :, 1 : len(sentence) + 1, row].swapaxes(0, 1)
-            yield np.concatenate([forward, backward[:, ::-1]], axis=-1)
+            forward, *backward = layers_LDTBP[:, :, 1 : len(sentence) + 1, row].swapaxes(0, 1)
+            yield np.concatenate([forward, *(layers[:, ::-1] for layers in backward)], axis=-1)
+
+    def _types(self, tokens: list[str], room: int) -> npt.NDArray[Any]:
+        """What the encoder reads of distinct tokens: characters ``[room, C]`` or words ``[room]``."""
+        width = self._config.token_width
+        types: npt.NDArray[Any]
+        if width is not None:
+            types = np.full((room, width), PAD, np.uint16)
+            types[: len(tokens)] = character_ids(tokens, width)
+            return types
+        if self._vocabulary is None:
+            raise ValueError("a model of words needs its vocabulary")
+        types = np.zeros(room, np.int32)
+        types[: len(tokens)] = [self._vocabulary.id(token) for token in tokens]
+        return types
 
 
 def _bucket(length: int) -> int:
