@@ -113,7 +113,7 @@ def files(directory: Path) -> set[str]:
 
 
 def published(dim: int, projection_dim: int, n_highway: int) -> Config:
-    return Config(model=Model(CharCNN(n_highway=n_highway), LSTM(dim=dim, projection_dim=projection_dim)))
+    return Config(model=Model(char_cnn=CharCNN(n_highway=n_highway), lstm=LSTM(dim=dim, projection_dim=projection_dim)))
 
 
 def test_names_and_shapes_of_the_published_model():

@@ -1,5 +1,7 @@
 """One step is the same on one device, on eight, under pmap, and in parts; with plain SGD, which hides no factor."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +35,7 @@ def trained(text, n_devices, *, mode="shard_map", parts=1, kind="adaptive", loss
     """Parameters, carry and metrics after three steps of SGD with dropout."""
     corpus, vocabulary = text
     softmax = type(MODEL.softmax)(kind, cutoffs=(8, 20) if kind == "adaptive" else (), n_negative_samples_batch=12)
-    model_config = type(MODEL)(MODEL.char_cnn, MODEL.lstm, softmax, dropout=0.3)
+    model_config = dataclasses.replace(MODEL, softmax=softmax, dropout=0.3)
     model = BiLM(model_config, Clusters(len(vocabulary), softmax.cutoffs))
     devices = DataParallel(mode, jax.devices()[:n_devices])
     rows = Rows(corpus, n_rows=ROWS, rows=devices.rows(ROWS, parts), seed=5, epochs=None)
