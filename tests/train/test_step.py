@@ -31,11 +31,11 @@ def text(tmp_path_factory):
     return corpus, build_from_corpus(corpus, 1, 1000)
 
 
-def trained(text, n_devices, *, mode="shard_map", parts=1, kind="adaptive", loss_scale=1.0):
-    """Parameters, carry and metrics after three steps of SGD with dropout."""
+def trained(text, n_devices, *, mode="shard_map", parts=1, kind="adaptive", mask="position", loss_scale=1.0):
+    """Parameters, their average, carry and metrics after three steps of SGD with dropout."""
     corpus, vocabulary = text
     softmax = type(MODEL.softmax)(kind, cutoffs=(8, 20) if kind == "adaptive" else (), n_negative_samples_batch=12)
-    model_config = dataclasses.replace(MODEL, softmax=softmax, dropout=0.3)
+    model_config = dataclasses.replace(MODEL, softmax=softmax, dropout=0.3, dropout_mask=mask)
     model = BiLM(model_config, Clusters(len(vocabulary), softmax.cutoffs))
     devices = DataParallel(mode, jax.devices()[:n_devices])
     rows = Rows(corpus, n_rows=ROWS, rows=devices.rows(ROWS, parts), seed=5, epochs=None)
@@ -51,9 +51,10 @@ def trained(text, n_devices, *, mode="shard_map", parts=1, kind="adaptive", loss
         zero_carry(model_config, 1),
     )
     params = random_parameters(model, *inputs, method="everything")["params"]
-    state = TrainState(jnp.int32(0), params, optimizer.init(params), zero_carry(model_config, ROWS))
+    average = jax.tree.map(np.zeros_like, params)
+    state = TrainState(jnp.int32(0), params, optimizer.init(params), zero_carry(model_config, ROWS), average)
     state = jax.device_put(jax.tree.map(jnp.array, state), devices.shardings(state, STATE_SPECS))
-    step = make_train_step(model, optimizer, loss_scale=loss_scale, seed=7, parts=parts)
+    step = make_train_step(model, optimizer, loss_scale=loss_scale, seed=7, parts=parts, ema_decay=0.5)
     compiled = devices.wrap(step, STATE_SPECS, outputs=(STATE_SPECS, REPLICATED))
     state = devices.place_state(state, STATE_SPECS)
     metrics = []
@@ -61,7 +62,7 @@ def trained(text, n_devices, *, mode="shard_map", parts=1, kind="adaptive", loss
         state, sums = compiled(state, devices.place_batch(batch))
         metrics.append(devices.scalars(sums))
     final = devices.global_state(state, STATE_SPECS)
-    return jax.tree.map(np.asarray, (final.params, final.carry)), metrics
+    return jax.tree.map(np.asarray, (final.params, final.average, final.carry)), metrics
 
 
 def assert_same(got, wanted):
@@ -70,12 +71,12 @@ def assert_same(got, wanted):
         assert ours == pytest.approx(theirs, rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["adaptive", "sampled"])
-def test_one_device_and_eight_and_pmap_and_accumulation_take_the_same_steps(text, kind):
-    one = trained(text, 1, kind=kind)
-    assert_same(trained(text, 8, kind=kind), one)
-    assert_same(trained(text, 8, kind=kind, mode="pmap"), one)
-    assert_same(trained(text, 2, kind=kind, parts=4), one)
+@pytest.mark.parametrize("choices", [{}, {"kind": "sampled", "mask": "window"}], ids=str)
+def test_one_device_and_eight_and_pmap_and_accumulation_take_the_same_steps(text, choices):
+    one = trained(text, 1, **choices)
+    assert_same(trained(text, 8, **choices), one)
+    assert_same(trained(text, 8, mode="pmap", **choices), one)
+    assert_same(trained(text, 2, parts=4, **choices), one)
 
 
 def test_every_kept_position_counts_once_and_the_loss_is_in_nats(text):
