@@ -1,5 +1,6 @@
 """Rules between the values of a configuration."""
 
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,7 +15,14 @@ POSITIVE = "must be at least 1"
 
 def rules(config: "Config") -> list[Rule]:
     """All rules of a configuration."""
-    return [*_architecture(config), *_softmax(config), *_data(config), *_training(config), *_intervals(config)]
+    return [
+        *_architecture(config),
+        *_softmax(config),
+        *_data(config),
+        *_training(config),
+        *_intervals(config),
+        *_unread(config),
+    ]
 
 
 def _architecture(c: "Config") -> list[Rule]:
@@ -50,6 +58,11 @@ def _architecture(c: "Config") -> list[Rule]:
         (lstm.proj_clip is None or lstm.proj_clip > 0, "model.lstm.proj_clip", "must be above 0, or none"),
         (0 <= c.model.dropout < 1, "model.dropout", "must be at least 0 and below 1"),
         (len(set(places)) == len(places), "model.dropout_places", "names a place twice; name each once"),
+        (
+            c.model.dropout <= 0 or bool(set(places) - ({"between"} if lstm.n_layers == 1 else set())),
+            "model.dropout_places",
+            f"drops nothing in {lstm.n_layers} layer(s); to train without dropout set --config.model.dropout=0",
+        ),
     ]
 
 
@@ -107,12 +120,6 @@ def _data(c: "Config") -> list[Rule]:
             "source 'tfds' needs a split: --config.data.tfds.train=train",
         ),
         (
-            c.data.tokenizer == "moses" or c.data.language == "en",
-            "data.language",
-            f"only the Moses rules know languages, and config.data.tokenizer is {c.data.tokenizer!r}: leave it at 'en' "
-            "or set --config.data.tokenizer=moses",
-        ),
-        (
             c.data.source != "pydoc" or (c.data.tokenizer, c.data.sentences) == ("whitespace", "lines"),
             "data.source",
             "the embedded text is cut into sentences and tokens already: leave config.data.tokenizer at 'whitespace' "
@@ -148,11 +155,6 @@ def _training(c: "Config") -> list[Rule]:
         (opt.loss_scale is None or opt.loss_scale > 0, "optimizer.loss_scale", "must be above 0, or none"),
         (opt.initial_accumulator > 0, "optimizer.initial_accumulator", "must be above 0"),
         (opt.weight_decay >= 0, "optimizer.weight_decay", "must be 0 or more"),
-        (
-            opt.weight_decay <= 0 or opt.name != "adagrad",
-            "optimizer.weight_decay",
-            "adagrad has no weight decay; set 0, or another config.optimizer.name",
-        ),
         (0 <= opt.b1 < 1, "optimizer.b1", "must be at least 0 and below 1"),
         (opt.b2 is None or 0 <= opt.b2 < 1, "optimizer.b2", "must be at least 0 and below 1, or none"),
         (opt.ema_decay is None or 0 < opt.ema_decay < 1, "optimizer.ema_decay", "must be above 0 and below 1, or none"),
@@ -176,4 +178,34 @@ def _intervals(c: "Config") -> list[Rule]:
         (c.checkpoint.every_steps >= 1, "checkpoint.every_steps", POSITIVE),
         (c.checkpoint.keep >= 1, "checkpoint.keep", POSITIVE),
         (c.log_every_steps >= 1, "log_every_steps", POSITIVE),
+    ]
+
+
+def _unread(c: "Config") -> list[Rule]:
+    """A field that nothing reads under the other settings keeps its default: whoever sets it expects an effect."""
+    optimizer, softmax = c.optimizer.name, c.model.softmax.kind
+    moments, dropped = optimizer in ("adamw", "lion"), c.model.dropout > 0
+    # The field, whether it is read, and what would have it read.
+    table = [
+        ("model.dropout_places", dropped, "config.model.dropout above 0"),
+        ("model.dropout_mask", dropped, "config.model.dropout above 0"),
+        ("model.softmax.cutoffs", softmax == "adaptive", "config.model.softmax.kind=adaptive"),
+        ("model.softmax.factor", softmax == "adaptive", "config.model.softmax.kind=adaptive"),
+        ("model.softmax.n_negative_samples_batch", softmax == "sampled", "config.model.softmax.kind=sampled"),
+        ("data.language", c.data.tokenizer == "moses", "config.data.tokenizer=moses"),
+        ("train.reset_probability", c.train.state == "random", "config.train.state=random"),
+        ("optimizer.final_fraction", c.optimizer.schedule == "cosine", "config.optimizer.schedule=cosine"),
+        ("optimizer.initial_accumulator", optimizer == "adagrad", "config.optimizer.name=adagrad"),
+        ("optimizer.weight_decay", optimizer != "adagrad", "config.optimizer.name=adamw, adafactor or lion"),
+        ("optimizer.b1", moments, "config.optimizer.name=adamw or lion"),
+        ("optimizer.b2", moments, "config.optimizer.name=adamw or lion"),
+    ]
+    default, value = type(c)(), {path: attrgetter(path) for path, _, _ in table}
+    return [
+        (
+            read or value[path](c) == value[path](default),
+            path,
+            f"only {reader} reads it: leave it at {value[path](default)!r}, or set that",
+        )
+        for path, read, reader in table
     ]

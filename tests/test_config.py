@@ -176,6 +176,11 @@ OUT_OF_RANGE = [
     ("model.softmax.factor", "0.5", "must be at least 1"),
     ("model.softmax.n_negative_samples_batch", "0", "must be at least 1"),
     ("model.dropout_places", "('input', 'input')", "names a place twice; name each once"),
+    (
+        "model.dropout_places",
+        "()",
+        "drops nothing in 2 layer(s); to train without dropout set --config.model.dropout=0",
+    ),
     ("data.train", "", "source 'text' needs a glob of text shards: --config.data.train='corpus/*.txt'"),
     ("data.min_count", "0", "must be at least 1"),
     ("data.max_vocabulary", "3", "must leave room for <S>, </S>, <UNK> and a word: at least 4"),
@@ -193,7 +198,6 @@ OUT_OF_RANGE = [
     ("optimizer.loss_scale", "0", "must be above 0, or none"),
     ("optimizer.initial_accumulator", "0", "must be above 0"),
     ("optimizer.weight_decay", "-0.1", "must be 0 or more"),
-    ("optimizer.weight_decay", "0.1", "adagrad has no weight decay; set 0, or another config.optimizer.name"),
     ("optimizer.ema_decay", "1", "must be above 0 and below 1, or none"),
     ("optimizer.b1", "1", "must be at least 0 and below 1"),
     ("optimizer.b2", "-0.5", "must be at least 0 and below 1, or none"),
@@ -216,6 +220,30 @@ def test_a_value_out_of_range_is_refused_with_its_path_and_the_rule(path, text, 
     assert message_of(config.validate) == f"config.{path} is {get_path(config, path)!r}: {rule}"
 
 
+# Settings under which the last field is not read, its default, and what reads it.
+UNREAD = [
+    (
+        {"model.dropout": "0", "model.dropout_places": "('input',)"},
+        "('input', 'between', 'output')",
+        "config.model.dropout above 0",
+    ),
+    ({"model.dropout": "0", "model.dropout_mask": "window"}, "'position'", "config.model.dropout above 0"),
+    ({"model.softmax.kind": "full", "model.softmax.cutoffs": "(9,)"}, "()", "config.model.softmax.kind=adaptive"),
+    ({"model.softmax.kind": "full", "model.softmax.factor": "2"}, "4.0", "config.model.softmax.kind=adaptive"),
+    ({"model.softmax.n_negative_samples_batch": "9"}, "8192", "config.model.softmax.kind=sampled"),
+    ({"data.language": "de"}, "'en'", "config.data.tokenizer=moses"),
+    ({"train.reset_probability": "0.5"}, "0.1", "config.train.state=random"),
+    (
+        {"optimizer.schedule": "inverse_sqrt", "optimizer.final_fraction": "0.1"},
+        "0.0",
+        "config.optimizer.schedule=cosine",
+    ),
+    ({"optimizer.name": "adamw", "optimizer.initial_accumulator": "0.1"}, "1.0", "config.optimizer.name=adagrad"),
+    ({"optimizer.weight_decay": "0.1"}, "0.0", "config.optimizer.name=adamw, adafactor or lion"),
+    ({"optimizer.name": "adafactor", "optimizer.b1": "0.5"}, "0.9", "config.optimizer.name=adamw or lion"),
+    ({"optimizer.b2": "0.5"}, "None", "config.optimizer.name=adamw or lion"),
+]
+
 # Fields set together, the one that the message is about, and what it says of it.
 CONFLICTS = [
     ({"data.source": "pydoc"}, "data.train", "source 'pydoc' reads no files; to train on this text set"),
@@ -231,7 +259,6 @@ CONFLICTS = [
         "data.tfds.train",
         "source 'tfds' needs a split",
     ),
-    ({"data.language": "de"}, "data.language", "only the Moses rules know languages"),
     (
         {"data.source": "pydoc", "data.train": "", "data.tokenizer": "unicode"},
         "data.source",
@@ -242,6 +269,15 @@ CONFLICTS = [
         {"model.share_embedding_softmax": "true", "model.input": "words"},
         "model.share_embedding_softmax",
         "the clusters of an adaptive softmax have widths of their own",
+    ),
+    (
+        {"model.dropout_places": "('between',)", "model.lstm.n_layers": "1"},
+        "model.dropout_places",
+        "drops nothing in 1 layer(s)",
+    ),
+    *(
+        (fields, list(fields)[-1], f"only {reader} reads it: leave it at {default}, or set that")
+        for fields, default, reader in UNREAD
     ),
 ]
 
@@ -278,12 +314,28 @@ def test_every_rule_is_tested():
         ("train.gradient_accumulation", "128"),
         ("train.n_epochs", "0.01"),
         ("train.seed", "2147483647"),
-        ("optimizer.final_fraction", "1"),
         ("evaluation.streams", "0"),
     ],
 )
 def test_the_last_value_within_the_range_is_good(path, text):
     overridden(path, text)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"optimizer.schedule": "cosine", "optimizer.final_fraction": "1"},
+        {"optimizer.name": "lion", "optimizer.b1": "0", "optimizer.b2": "0", "optimizer.weight_decay": "0.1"},
+        {"optimizer.initial_accumulator": "0.1"},
+        {"model.softmax.kind": "sampled", "model.softmax.n_negative_samples_batch": "1"},
+        {"train.state": "random", "train.reset_probability": "0.5"},
+        {"data.tokenizer": "moses", "data.language": "de"},
+        {"model.dropout_places": "('input',)", "model.dropout_mask": "window", "model.lstm.n_layers": "1"},
+    ],
+    ids=lambda fields: " ".join(fields.values()),
+)
+def test_a_field_is_good_where_it_is_read(fields):
+    changed_by(fields).validate()
 
 
 FLOATS = [path for path, value in leaves(CONFIG) if isinstance(value, float)] + [

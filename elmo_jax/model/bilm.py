@@ -126,14 +126,20 @@ class BiLM(nn.Module):
         return method(flat_DNP, targets_DTB.reshape(d, t * b), *key).reshape(d, t, b)
 
     def _dropout(self, x_DTBP: jax.Array, keys_B: jax.Array | None, site: int) -> jax.Array:
-        """Inverted dropout whose mask is a function of the row's key and the site alone."""
+        """Inverted dropout of the input of layer ``site``, where the softmax counts as the last layer.
+
+        The mask is a function of the row's key and the site alone. It is fresh at every position, or one for all
+        positions of the window (Gal and Ghahramani 2016; Merity et al. 2018), each direction with its own.
+        """
         rate = self.config.dropout
-        if keys_B is None or rate == 0.0:
+        place = {0: "input", self.config.lstm.n_layers: "output"}.get(site, "between")
+        if keys_B is None or rate == 0.0 or place not in self.config.dropout_places:
             return x_DTBP
         d, t, _, p = x_DTBP.shape
+        shape = (d, 1 if self.config.dropout_mask == "window" else t, p)
 
         def row_mask(key: jax.Array) -> jax.Array:
-            return jax.random.bernoulli(jax.random.fold_in(key, site), 1.0 - rate, (d, t, p))
+            return jax.random.bernoulli(jax.random.fold_in(key, site), 1.0 - rate, shape)
 
         keep_DTBP = jax.vmap(row_mask, out_axes=2)(keys_B)
         return jnp.where(keep_DTBP, x_DTBP / (1.0 - rate), 0.0)

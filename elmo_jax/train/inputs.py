@@ -22,6 +22,15 @@ from elmo_jax.train.run_directory import RunDirectory, differences
 
 log = logging.getLogger(__name__)
 
+# Fields of a model with which weights have nothing to do.
+NOT_IN_WEIGHTS = (
+    "dropout",
+    "dropout_places",
+    "dropout_mask",
+    "compute_dtype",
+    "softmax.n_negative_samples_batch",
+)
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -119,7 +128,7 @@ def check_origin(config: Config, vocabulary: Vocabulary) -> None:
     other = _origin(config)
     for path, theirs, ours in differences(other.config().model, config.model):
         unread = config.model.input == "words" and path.startswith("char_cnn.")
-        if not unread and path not in ("dropout", "compute_dtype", "softmax.n_negative_samples_batch"):
+        if not unread and path not in NOT_IN_WEIGHTS:
             raise UserError(
                 f"config.init_from {source} has model.{path} = {theirs!r}, but this run has {ours!r}; weights fit only "
                 f"the same architecture: use --config.model.{path}={theirs!r}"

@@ -26,7 +26,7 @@ class Hooks(Generic[State]):
         save: called with (step, state, position, that number or None).
         evaluate_every: steps between evaluations; the last step is always evaluated.
         save_every: steps between checkpoints; there is one after every evaluation and at the end besides.
-        stop: asked after every step; True saves and ends the loop.
+        stop: asked after every step, and after its evaluation if there is one; True saves and ends the loop.
     """
 
     report: Callable[[int, Any], None]
@@ -82,14 +82,14 @@ def run(
         step += 1
         running.append((step, metrics))
         settle(IN_FLIGHT)
-        stopping = hooks.stop()
         score = None
-        # Also when stopping: a resumed run starts after this step and would never make up for it.
+        # Also before stopping: a resumed run starts after this step and would never make up for it.
         evaluating = step % hooks.evaluate_every == 0 or step == until
         if evaluating:
             settle(0)
             with clock.measure("evaluation"):
                 score = hooks.evaluate(step, state)
+        stopping = hooks.stop()
         if evaluating or stopping or step % hooks.save_every == 0:
             settle(0)
             with clock.measure("checkpoint"):

@@ -37,7 +37,8 @@ def make_optimizer(config: Optimizer, n_steps: int) -> optax.GradientTransformat
 
     Adagrad is as bilm-tf has it (Duchi et al. 2011: ``w -= rate * g / sqrt(acc)`` with no epsilon; ELMO_SPEC 2.12).
     With AdamW (Loshchilov and Hutter 2019), Adafactor (Shazeer and Stern 2018) and Lion (Chen et al. 2023) matrices
-    decay and biases do not. Adafactor scales its steps by the size of each parameter, and has no memory of gradients.
+    decay and biases do not: each step takes ``rate * weight_decay`` of a matrix away. Adafactor scales its steps by the
+    size of each parameter, and has no memory of gradients.
 
     Args:
         config: the optimiser's fields.
@@ -47,8 +48,11 @@ def make_optimizer(config: Optimizer, n_steps: int) -> optax.GradientTransformat
     update = {
         "adagrad": lambda: optax.adagrad(rate, initial_accumulator_value=config.initial_accumulator, eps=0.0),
         "adamw": lambda: optax.adamw(rate, config.b1, 0.999 if config.b2 is None else config.b2, **decay),
+        # Optax adds the decay of Adafactor after the learning rate.
         "adafactor": lambda: optax.adafactor(
-            rate, weight_decay_rate=config.weight_decay or None, weight_decay_mask=_is_matrix
+            rate,
+            weight_decay_rate=(lambda step: rate(step) * config.weight_decay) if config.weight_decay else None,
+            weight_decay_mask=_is_matrix,
         ),
         "lion": lambda: optax.lion(rate, config.b1, 0.99 if config.b2 is None else config.b2, **decay),
     }[config.name]()

@@ -17,6 +17,7 @@ from elmo_jax.interop import bilm_tf
 from elmo_jax.model.bilm import BiLM, compute_dtype, smallest_inputs, zero_carry
 from elmo_jax.parallel import BY_ROWS, REPLICATED, DataParallel
 from elmo_jax.train import loop, optim, summary
+from elmo_jax.train.early_stopping import EarlyStopping
 from elmo_jax.train.evaluate import Evaluator
 from elmo_jax.train.inputs import Inputs, gather
 from elmo_jax.train.interruption import Interruption
@@ -34,8 +35,8 @@ def pretrain(config: Config) -> int:
     ``config.init_from``, the random initialisation.
 
     Returns:
-        The exit status: 0 when training is complete, 143 or 130 when SIGTERM or Ctrl-C ended it (its state is saved
-        and the same command goes on).
+        The exit status: 0 when training is complete or was stopped early, 143 or 130 when SIGTERM or Ctrl-C ended it
+        (its state is saved and the same command goes on).
 
     Raises:
         UserError: for everything a user can mend.
@@ -85,10 +86,11 @@ class _Pretraining:
         self.model = BiLM(self.config.model, inputs.clusters, compute_dtype(self.config.model))
         self.optimizer = optim.make_optimizer(self.config.optimizer, self.until)
         self.evaluator = Evaluator(self.model, self.config, inputs.vocabulary, devices)
+        self.early_stopping = EarlyStopping(self.config.evaluation.patience)
         self.batches = self._batches()
 
     def run(self) -> int:
-        """Train until done or interrupted."""
+        """Train until done, stopped early or interrupted."""
         interruption = Interruption()
         with interruption, self.clock.measure("initialisation"):
             start = self._start()
@@ -97,13 +99,14 @@ class _Pretraining:
         self.writer.truncate_after(start.step)
         text = summary.startup(self.inputs, self.devices, self.until, start.step, start.origin, start.state.params)
         telemetry.message(text)
-        if start.step < self.until:
+        step = start.step
+        if step < self.until and not self.early_stopping.due:
             with interruption:
                 step = self._train(start, interruption)
-            if step < self.until:
+            if interruption.requested:
                 telemetry.message(f"stopped at step {step} of {self.until}, saved; the same command goes on from there")
                 return interruption.exit_status
-        return self._finish()
+        return self._finish(step)
 
     def _batches(self) -> Batches:
         train, model, corpus = self.config.train, self.config.model, self.inputs.corpus
@@ -121,6 +124,7 @@ class _Pretraining:
             loss_scale=optimizer.loss_scale or float(train.unroll_steps),
             seed=train.seed,
             parts=train.gradient_accumulation,
+            ema_decay=optimizer.ema_decay,
         )
         compiled = self.devices.wrap(step, STATE_SPECS, outputs=(STATE_SPECS, REPLICATED))
         tokens = train.batch_size * train.unroll_steps
@@ -152,7 +156,7 @@ class _Pretraining:
                     save=self._save,
                     evaluate_every=self.config.evaluation.every_steps,
                     save_every=self.config.checkpoint.every_steps,
-                    stop=lambda: interruption.requested,
+                    stop=lambda: interruption.requested or self.early_stopping.due,
                 ),
                 clock=self.clock,
             )
@@ -168,22 +172,23 @@ class _Pretraining:
             return None
         limit = self.config.evaluation.max_tokens
         heldout = self.inputs.heldout.first(limit) if limit else self.inputs.heldout
-        params = self.devices.global_state(state.params, STATE_SPECS.params)
+        params = self.devices.global_state(state.learnt, STATE_SPECS.params)
         result = self.evaluator(params, heldout, streams=self.config.evaluation.streams)
         self.writer.write(step, {f"eval/{name}": value for name, value in result.as_dict().items()})
         telemetry.message(f"step {step}: held-out perplexity {result.average:.2f} ({result.kind})")
+        self.early_stopping(step, result.average)
         return result.average
 
     def _save(self, step: int, state: TrainState, position: np.ndarray, perplexity: float | None) -> None:
-        whole = self.devices.global_state(state, STATE_SPECS)
+        learnt, rest = self.devices.global_state(state, STATE_SPECS).split()
+        rest["position"] = self.devices.from_local_rows(position)
         meta = {
             "step": step,
             "report": self.report.state(),
+            "early stopping": self.early_stopping.state(),
             **self._identity(),
         }
-        rows = self.devices.from_local_rows(position)
-        rest = {"step": whole.step, "opt_state": whole.opt_state, "carry": whole.carry, "position": rows}
-        self.saved.save(step, whole.params, rest, meta, perplexity=perplexity)
+        self.saved.save(step, learnt, rest, meta, perplexity=perplexity)
 
     def _identity(self) -> dict[str, str | None]:
         """What a run goes on with unchanged, wherever its files lie."""
@@ -199,11 +204,11 @@ class _Pretraining:
         like = jax.eval_shape(self._initial_state)
         places = self.devices.shardings(like, STATE_SPECS)
         like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), like, places)
-        position = jax.ShapeDtypeStruct(
+        learnt, rest = like.split()
+        rest["position"] = jax.ShapeDtypeStruct(
             (self.config.train.batch_size, 3), jnp.int32, sharding=self.devices.sharding(BY_ROWS)
         )
-        rest = {"step": like.step, "opt_state": like.opt_state, "carry": like.carry, "position": position}
-        restored = self.saved.restore(like.params, rest)
+        restored = self.saved.restore(learnt, rest)
         if restored is not None:
             return self._resume(restored)
         state = jax.jit(self._initial_state, out_shardings=places)()
@@ -220,7 +225,8 @@ class _Pretraining:
         key = jax.random.key(config.train.seed)
         params = self.model.init(key, *smallest_inputs(config.model), method="everything")["params"]
         carry = zero_carry(config.model, config.train.batch_size)
-        return TrainState(jnp.int32(0), params, self.optimizer.init(params), carry)
+        average = None if config.optimizer.ema_decay is None else jax.tree.map(jnp.zeros_like, params)
+        return TrainState(jnp.int32(0), params, self.optimizer.init(params), carry, average)
 
     def _resume(self, restored: checkpoint.Restored) -> Start:
         meta = restored.meta
@@ -236,13 +242,22 @@ class _Pretraining:
                     f"({meta[name]}, now {now}): a run goes on with the same {name}; restore it, or start a new run "
                     f"with --config.run_dir=... --config.init_from={self.run_directory.path}"
                 )
-        position = self.devices.local_rows(restored.state.pop("position"))
-        state = TrainState(params=restored.params, **restored.state)
+        # A checkpoint from before there was early stopping counts from here on.
+        self.early_stopping.restore(meta.get("early stopping", self.early_stopping.state()))
+        position = self.devices.local_rows(restored.state["position"])
+        state = TrainState.join(restored.params, restored.state)
         return Start(state, restored.step, position, meta["report"], f"checkpoint of step {restored.step}")
 
-    def _finish(self) -> int:
+    def _finish(self, step: int) -> int:
         """Evaluate the best weights on all held-out text, export them, and say how it went."""
-        step, params, _ = checkpoint.restore_params(self.run_directory.checkpoints)
+        stopped = (
+            f"stopped early at step {step:,} of {self.until:,}: {self.early_stopping.reason}"
+            if step < self.until
+            else ""
+        )
+        if stopped:
+            telemetry.message(f"{stopped}; a larger --config.evaluation.patience, or 0, goes on from there")
+        best, params, _ = checkpoint.restore_params(self.run_directory.checkpoints)
         results = []
         if self.inputs.heldout is not None:
             with self.clock.measure("evaluation"):
@@ -252,5 +267,5 @@ class _Pretraining:
                 ]
         with self.clock.measure("export"):
             notes = bilm_tf.export(self.run_directory.export, params, self.config, self.inputs.vocabulary)
-        telemetry.message(summary.final(self.run_directory, self.until, step, results, notes, self.clock))
+        telemetry.message(summary.final(self.run_directory, step, stopped, best, results, notes, self.clock))
         return 0

@@ -12,6 +12,7 @@ from elmo_jax.data.batches import Batch
 from elmo_jax.model.bilm import BiLM
 from elmo_jax.model.lstm import Carry
 from elmo_jax.parallel import AXIS, BY_ROWS, REPLICATED
+from elmo_jax.train.averaging import moving_average
 
 Metrics = dict[str, jax.Array]
 
@@ -24,21 +25,53 @@ class TrainState(struct.PyTreeNode):
         params: float32 parameter tree.
         opt_state: of the Optax optimiser.
         carry: LSTM state of every row, ``{"cell": [B, L, D, C], "hidden": [B, L, D, P]}``.
+        average: the moving average of ``params``, when there is one.
     """
 
     step: jax.Array
     params: Any
     opt_state: Any
     carry: Carry
+    average: Any = None
+
+    @property
+    def learnt(self) -> Any:
+        """The weights that are evaluated, kept as the best and exported: the average, when there is one."""
+        return self.params if self.average is None else self.average
+
+    def split(self) -> tuple[Any, dict[str, Any]]:
+        """The two trees of a checkpoint: ``learnt``, which every tool reads, and what else training needs to go on."""
+        raw = None if self.average is None else self.params
+        return self.learnt, {"step": self.step, "opt_state": self.opt_state, "carry": self.carry, "raw": raw}
+
+    @classmethod
+    def join(cls, learnt: Any, rest: dict[str, Any]) -> "TrainState":
+        """The inverse of ``split``."""
+        step, opt_state, carry, raw = (rest[name] for name in ("step", "opt_state", "carry", "raw"))
+        if raw is None:
+            return cls(step, learnt, opt_state, carry)
+        return cls(step, raw, opt_state, carry, average=learnt)
 
 
 # How a TrainState is spread over devices.
-_SPECS: dict[str, Any] = {"step": REPLICATED, "params": REPLICATED, "opt_state": REPLICATED, "carry": BY_ROWS}
+_SPECS: dict[str, Any] = {
+    "step": REPLICATED,
+    "params": REPLICATED,
+    "opt_state": REPLICATED,
+    "carry": BY_ROWS,
+    "average": REPLICATED,
+}
 STATE_SPECS = TrainState(**_SPECS)
 
 
 def make_train_step(
-    model: BiLM, optimizer: optax.GradientTransformation, *, loss_scale: float, seed: int, parts: int = 1
+    model: BiLM,
+    optimizer: optax.GradientTransformation,
+    *,
+    loss_scale: float,
+    seed: int,
+    parts: int = 1,
+    ema_decay: float | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The step ``(state, batch) -> (state, metrics)`` for one device.
 
@@ -52,6 +85,7 @@ def make_train_step(
         loss_scale: factor of the loss whose gradient is taken.
         seed: of the run.
         parts: gradient-accumulation parts a device works off one after the other.
+        ema_decay: of the moving average of the weights; None for a state without one.
 
     Returns:
         A function for ``DataParallel.wrap``. Its metrics are sums over all devices: ``nll_forward`` and, if there is
@@ -92,9 +126,10 @@ def make_train_step(
         grads = jax.tree.map(lambda g: g * factor, grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        average = None if ema_decay is None else moving_average(state.average, params, ema_decay, state.step + 1)
         carry = jax.lax.stop_gradient(carry)
         metrics = {**sums, "gradient_norm": optax.tree.norm(grads)}
-        return TrainState(state.step + 1, params, opt_state, carry), metrics
+        return TrainState(state.step + 1, params, opt_state, carry, average), metrics
 
     return step
 

@@ -26,6 +26,7 @@ def startup(inputs: Inputs, devices: DataParallel, until: int, step: int, origin
     config, corpus, heldout = inputs.config, inputs.corpus, inputs.heldout
     model, train = config.model, config.train
     per_step = train.batch_size * train.unroll_steps
+    decay, patience = config.optimizer.ema_decay, config.evaluation.patience
     ends = ", ".join(f"{end:,}" for end in inputs.clusters.cutoffs)
     rows = {
         "run directory": f"{config.run_dir} (all settings in config.json)",
@@ -39,9 +40,11 @@ def startup(inputs: Inputs, devices: DataParallel, until: int, step: int, origin
         f"{corpus.n_token_types:,} types",
         "held-out text": f"{heldout.n_tokens:,} tokens" if heldout else "none: no evaluation (config.data.heldout)",
         "batch": f"{train.batch_size} rows x {train.unroll_steps} tokens = {per_step:,} predictions a direction",
-        "steps": f"{until:,} = {until * per_step / corpus.n_predictions:.2f} epochs; from step {step:,}",
+        "steps": f"{until:,} = {until * per_step / corpus.n_predictions:.2f} epochs; from step {step:,}"
+        + (f"; fewer after {patience} evaluations in a row that are no better" if patience else ""),
         "optimiser": f"{config.optimizer.name}, learning rate {peak_rate(config.optimizer):g}, "
-        f"{config.optimizer.schedule}, clipped at {config.optimizer.all_clip_norm_val:g}",
+        f"{config.optimizer.schedule}, clipped at {config.optimizer.all_clip_norm_val:g}"
+        + (f"; weights averaged with decay {decay:g}" if decay else ""),
         "weights from": origin,
         **_cost(inputs),
     }
@@ -69,17 +72,35 @@ def _cost(inputs: Inputs) -> dict[str, str]:
 
 
 def final(
-    run: RunDirectory, until: int, best_step: int, results: Sequence[Perplexity], notes: Sequence[str], clock: Clock
+    run: RunDirectory,
+    steps: int,
+    stopped: str,
+    best_step: int,
+    results: Sequence[Perplexity],
+    notes: Sequence[str],
+    clock: Clock,
 ) -> str:
-    """The result of a complete run, as text; it is kept as ``summary.json`` in the run directory too."""
+    """The result of a complete run, as text; it is kept as ``summary.json`` in the run directory too.
+
+    Args:
+        run: its directory, with the export.
+        steps: done.
+        stopped: when and why it was stopped early; empty when it was not.
+        best_step: of the weights that were evaluated and exported.
+        results: on all held-out text.
+        notes: of the export.
+        clock: of this command.
+    """
     facts = {
-        "steps": until,
+        "steps": steps,
+        "stopped_early": bool(stopped),
         "best_step": best_step,
         "heldout": [result.as_dict() for result in results],
         "seconds": dict(clock.seconds),
     }
     _write_json(run.path / "summary.json", facts)
-    rows = {"training": f"complete, {until:,} steps; the best weights are those of step {best_step:,}"}
+    training = stopped or f"complete, {steps:,} steps"
+    rows = {"training": f"{training}; the best weights are those of step {best_step:,}"}
     for result in results:
         each = ", ".join(f"{direction} {value:.2f}" for direction, value in result.by_direction.items())
         rows[f"perplexity, {result.kind}"] = (

@@ -6,9 +6,9 @@ from elmo_jax.telemetry import Clock
 from elmo_jax.train import loop
 
 
-def toy(until, *, start=0, stop_at=None, evaluate_every=4, save_every=3):
+def toy(until, *, start=0, stop_at=None, stop_below=0.0, evaluate_every=4, save_every=3):
     """Counts up by the batch; returns the state, the steps done and what happened, in order."""
-    events = []
+    events, scores = [], []
 
     def batches():
         for number in range(start + 1, until + 100):
@@ -17,7 +17,8 @@ def toy(until, *, start=0, stop_at=None, evaluate_every=4, save_every=3):
 
     def evaluate(step, state):
         events.append(("evaluate", step, int(state)))
-        return 100.0 - step
+        scores.append(100.0 - step)
+        return scores[-1]
 
     hooks = loop.Hooks(
         report=lambda step, metrics: events.append(("report", step, int(metrics))),
@@ -25,7 +26,7 @@ def toy(until, *, start=0, stop_at=None, evaluate_every=4, save_every=3):
         save=lambda step, state, position, score: events.append(("save", step, int(state), position, score)),
         evaluate_every=evaluate_every,
         save_every=save_every,
-        stop=lambda: ("batch", stop_at) in events,
+        stop=lambda: ("batch", stop_at) in events or bool(scores and scores[-1] < stop_below),
     )
     clock = Clock()
     state, step = loop.run(
@@ -79,6 +80,14 @@ def test_a_stop_does_not_skip_an_evaluation_that_is_due():
     _, step, events, _ = toy(10, stop_at=4)
     assert step == 4
     assert ("save", 4, 10, "position 4", 96.0) in events
+
+
+def test_an_evaluation_may_be_the_reason_to_stop_and_is_saved_first():
+    state, step, events, _ = toy(20, stop_below=93.0)
+    assert (state, step) == (36, 8)
+    assert of("evaluate", events) == [4, 8]
+    assert events[-1] == ("save", 8, 36, "position 8", 92.0)
+    assert of("report", events) == list(range(1, 9))
 
 
 def test_it_goes_on_from_a_step():

@@ -22,6 +22,7 @@ from elmo_jax.train.report import TrainingReport
 from tests.filesystems import contents, fill, small_disk
 from tests.shared import shared
 from tests.train.small import MODEL, changed, config
+from tests.train.stopping import stop_at
 
 
 def result(run_dir):
@@ -43,18 +44,6 @@ def unbroken(tmp_path_factory):
 def elsewhere(unbroken, tmp_path, **changes):
     """The configuration of the unbroken run, on the same text, in another directory."""
     return changed(unbroken[0], run_dir=str(tmp_path / "run"), **changes)
-
-
-def stop_at(monkeypatch, step, number=signal.SIGTERM):
-    """Send this process a signal when the metrics of a step come in."""
-    plain = TrainingReport.__call__
-
-    def call(self, now, metrics):
-        plain(self, now, metrics)
-        if now == step:
-            signal.raise_signal(number)
-
-    monkeypatch.setattr(TrainingReport, "__call__", call)
 
 
 def test_the_run_directory_describes_the_run(unbroken):

@@ -175,6 +175,7 @@ def test_a_run_that_has_learnt_nothing_begins_anew_under_any_configuration(run):
         ("train.n_epochs", "20"),
         ("parallel.mode", "pmap"),
         ("evaluation.every_steps", "7"),
+        ("evaluation.patience", "7"),
         ("train.gradient_accumulation", "2"),
         ("checkpoint.keep", "9"),
         ("log_every_steps", "1"),
@@ -214,6 +215,9 @@ def test_what_does_not_decide_what_is_learnt_may_change_and_is_kept(run, path, v
         ("train.seed", "1"),
         ("optimizer.learning_rate", "0.1"),
         ("optimizer.loss_scale", "1"),
+        ("optimizer.ema_decay", "0.9"),
+        ("model.dropout_places", "('input',)"),
+        ("model.dropout_mask", "window"),
     ],
 )
 def test_what_decides_what_is_learnt_must_be_the_same(run, path, text):

@@ -25,7 +25,7 @@ ROWS, LENGTH, STEPS = 16, 5, 3
 SAMPLED = Softmax("sampled", n_negative_samples_batch=12)
 KINDS = {
     "adaptive": {},
-    "sampled": {"softmax": SAMPLED},
+    "sampled, one mask a window": {"softmax": SAMPLED, "dropout_mask": "window"},
     "forward only": {"bidirectional": False},
     "words, shared": {"input": "words", "softmax": SAMPLED, "share_embedding_softmax": True},
 }
@@ -52,13 +52,14 @@ def prepared(text, devices, parts, kind, dropout):
 def trained(
     text, n_devices, *, mode="shard_map", parts=1, kind="adaptive", loss_scale=1.0, dropout=0.3, rate=0.5, steps=STEPS
 ):
-    """Parameters, carry and metrics after three steps of SGD with dropout."""
+    """Parameters, their average, carry and metrics after three steps of SGD with dropout."""
     devices = DataParallel(mode, jax.devices()[:n_devices])
     model, params, batches = prepared(text, devices, parts, kind, dropout)
     optimizer = optax.sgd(rate)
-    state = TrainState(jnp.int32(0), params, optimizer.init(params), zero_carry(model.config, ROWS))
+    average = jax.tree.map(np.zeros_like, params)
+    state = TrainState(jnp.int32(0), params, optimizer.init(params), zero_carry(model.config, ROWS), average)
     state = jax.device_put(jax.tree.map(jnp.array, state), devices.shardings(state, STATE_SPECS))
-    step = make_train_step(model, optimizer, loss_scale=loss_scale, seed=7, parts=parts)
+    step = make_train_step(model, optimizer, loss_scale=loss_scale, seed=7, parts=parts, ema_decay=0.5)
     compiled = devices.wrap(step, STATE_SPECS, outputs=(STATE_SPECS, REPLICATED))
     state = devices.place_state(state, STATE_SPECS)
     metrics = []
@@ -66,7 +67,7 @@ def trained(
         state, sums = compiled(state, devices.place_batch(batch))
         metrics.append(devices.scalars(sums))
     final = devices.global_state(state, STATE_SPECS)
-    return jax.tree.map(np.asarray, (final.params, final.carry)), metrics
+    return jax.tree.map(np.asarray, (final.params, final.average, final.carry)), metrics
 
 
 def assert_same(got, wanted):
@@ -97,7 +98,7 @@ def test_the_gradient_is_that_of_the_scaled_loss(text):
 
 
 def test_the_loss_of_a_forward_only_model_is_its_mean_over_one_direction(text):
-    (after, _), metrics = trained(text, 1, kind="forward only", dropout=0.0, rate=1.0, steps=1)
+    (after, _, _), metrics = trained(text, 1, kind="forward only", dropout=0.0, rate=1.0, steps=1)
     assert metrics[0].keys() == {"nll_forward", "count", "gradient_norm"}
     model, params, batches = prepared(text, DataParallel(devices=jax.devices()[:1]), 1, "forward only", 0.0)
     batch, _ = batches.at(batches.start())
