@@ -14,7 +14,7 @@ from elmo_jax import cli, config_io
 from tests.filesystems import contents, small_disk
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["train", "vocab", "encode", "eval", "export"]
+COMMANDS = ["train", "vocab", "encode", "eval", "export", "plot"]
 
 TEXT = "the cat sat\nthe dog sat\n\nthe cat ran away\n"
 VOCABULARY = ["<S>", "</S>", "<UNK>", "the", "cat", "sat", "away", "dog", "ran"]

@@ -13,7 +13,7 @@ EXPERIMENTS = sorted((ROOT / "configs").glob("*.py"))
 
 CONFIG = {"errors", "config", "config_rules", "config_io"}
 DATA_AND_MODEL = CONFIG | {"data", "model"}
-INFRASTRUCTURE = DATA_AND_MODEL | {"parallel", "digest", "checkpoint", "telemetry"}
+INFRASTRUCTURE = DATA_AND_MODEL | {"parallel", "digest", "checkpoint", "telemetry", "trackers"}
 TRAIN = INFRASTRUCTURE | {"interop", "train"}
 
 # What each file or folder of elmo_jax may import besides itself.
@@ -30,15 +30,29 @@ MAY_IMPORT = {
     "checkpoint_files": {"errors", "digest"},
     "checkpoint": {"errors", "digest", "checkpoint_files"},
     "telemetry": {"errors"},
+    "trackers": CONFIG | {"telemetry"},
+    "curves": CONFIG,
+    "plots": {"errors", "curves"},
     "interop": INFRASTRUCTURE,
     "train": INFRASTRUCTURE | {"interop"},
     "exit_status": set(),
-    "commands": TRAIN | {"exit_status"},
+    "commands": TRAIN | {"curves", "plots", "exit_status"},
     "cli": {"errors", "commands", "exit_status"},
 }
 # The loop drives any step over any batches: it knows no model and no data.
 LOOP_MAY_IMPORT = {"elmo_jax.errors", "elmo_jax.checkpoint", "elmo_jax.telemetry"}
-WITHOUT_JAX = {"__init__", "errors", "config", "config_rules", "config_io", "data", "telemetry"}
+WITHOUT_JAX = {
+    "__init__",
+    "errors",
+    "config",
+    "config_rules",
+    "config_io",
+    "data",
+    "telemetry",
+    "trackers",
+    "curves",
+    "plots",
+}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
 FILES = {"os", "io", "pathlib", "shutil", "tempfile", "h5py"}
 

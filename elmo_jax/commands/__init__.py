@@ -4,6 +4,6 @@ A command module has ``NAME``, ``SUMMARY`` and ``DETAILS`` for its help, ``add_a
 ``run(options) -> exit status``. What ``run`` needs is imported when it runs: ``elmo --help`` answers at once.
 """
 
-from elmo_jax.commands import encode, evaluate, export, train, vocab
+from elmo_jax.commands import encode, evaluate, export, plot, train, vocab
 
-COMMANDS = (train, vocab, encode, evaluate, export)
+COMMANDS = (train, vocab, encode, evaluate, export, plot)

@@ -55,7 +55,8 @@ def make_train_step(
 
     Returns:
         A function for ``DataParallel.wrap``. Its metrics are sums over all devices: ``nll_forward``, ``nll_backward``
-        (nats), ``count`` (kept positions), and ``gradient_norm`` of the scaled gradient before clipping.
+        (nats), ``count`` (kept positions); and the global norms ``gradient_norm`` of the scaled gradient before
+        clipping, ``update_norm`` of what the optimiser adds to the parameters, and ``parameter_norm`` of their sum.
     """
 
     def part_sums(params: Any, batch: Batch, carry: Carry, key: jax.Array) -> tuple[jax.Array, Any]:
@@ -93,7 +94,8 @@ def make_train_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         carry = jax.lax.stop_gradient(carry)
-        metrics = {**sums, "gradient_norm": optax.tree.norm(grads)}
+        trees = {"gradient_norm": grads, "update_norm": updates, "parameter_norm": params}
+        metrics = {**sums, **{name: optax.tree.norm(tree) for name, tree in trees.items()}}
         return TrainState(state.step + 1, params, opt_state, carry), metrics
 
     return step

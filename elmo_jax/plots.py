@@ -1,0 +1,268 @@
+"""Learning curves of several runs as one figure."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from elmo_jax.curves import RunCurves, smoothed
+from elmo_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Panel:
+    """How a metric is drawn.
+
+    Attributes:
+        title: says what it is, with its unit.
+        log: on a logarithmic scale.
+        smooth: the mean over neighbouring lines is drawn above the faint values.
+        from_zero: the scale begins at 0.
+    """
+
+    title: str
+    log: bool = False
+    smooth: bool = False
+    from_zero: bool = False
+
+
+PANELS = {
+    "eval/perplexity": Panel("Held-out perplexity", log=True),
+    "eval/perplexity_forward": Panel("Held-out perplexity, forward", log=True),
+    "eval/perplexity_backward": Panel("Held-out perplexity, backward", log=True),
+    "train/loss": Panel("Training loss (nats)", smooth=True),
+    "train/perplexity": Panel("Training perplexity", log=True, smooth=True),
+    "train/perplexity_forward": Panel("Training perplexity, forward", log=True, smooth=True),
+    "train/perplexity_backward": Panel("Training perplexity, backward", log=True, smooth=True),
+    "train/learning_rate": Panel("Learning rate"),
+    "train/gradient_norm": Panel("Gradient norm before clipping", log=True, smooth=True),
+    "train/update_norm": Panel("Update norm", log=True, smooth=True),
+    "train/parameter_norm": Panel("Parameter norm"),
+    "train/clipped_share": Panel("Share of steps clipped", smooth=True, from_zero=True),
+    "speed/tokens_per_second": Panel("Speed (tokens/s)", smooth=True, from_zero=True),
+    **{
+        f"time/{part}": Panel(f"Share of time: {part}", smooth=True, from_zero=True)
+        for part in ("input", "step", "evaluation", "checkpoint", "other")
+    },
+}
+DEFAULT = (
+    "eval/perplexity",
+    "train/perplexity",
+    "train/learning_rate",
+    "train/gradient_norm",
+    "speed/tokens_per_second",
+)
+AXIS_LABELS = {"tokens": "tokens seen", "steps": "steps", "hours": "hours in training steps"}
+
+# Okabe and Ito (2008): colours that all kinds of colour vision tell apart; yellow is too pale for lines on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#808080",
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "xtick.color": "#404040",
+    "ytick.color": "#404040",
+    "lines.solid_capstyle": "round",
+    # Words stay words: an SVG can be searched and its labels edited.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "elmo_jax",
+}
+
+# In inches: the figure, its margins, and the panels; the first two metrics get large ones.
+WIDTH, LEFT, RIGHT, GAP = 11.0, 0.7, 0.6, 1.15
+LARGE, SMALL, BETWEEN, BOTTOM = 3.3, 1.7, 0.85, 0.6
+N_LARGE, N_SMALL = 2, 3
+TITLE, LEGEND_LINE = 0.5, 0.22
+LABEL_POINTS = 8.0
+# Of a curve: how many neighbours on each side a smoothed value is the mean of, and how much of its beginning may leave
+# the panel, where everything falls steeply.
+SMOOTHING, STEEP = 0.02, 0.03
+
+
+def draw(runs: Sequence[RunCurves], metrics: Sequence[str], axis: str, title: str) -> Any:
+    """The figure (a ``matplotlib.figure.Figure``): a panel for each metric, a line for each run that has the metric.
+
+    Args:
+        runs: from ``curves.load``.
+        metrics: each one of at least one run; the first two get large panels.
+        axis: one of ``curves.AXES``, which all the runs have.
+        title: above it all.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        columns = max(1, min(len(runs), int((WIDTH - LEFT) / (0.6 + 0.08 * max(len(run.name) for run in runs)))))
+        header = TITLE + LEGEND_LINE * math.ceil(len(runs) / columns) + 0.35
+        rows = [metrics[:N_LARGE], *(metrics[i : i + N_SMALL] for i in range(N_LARGE, len(metrics), N_SMALL))]
+        height = header + LARGE + (SMALL + BETWEEN) * (len(rows) - 1) + BOTTOM
+        figure = Figure(figsize=(WIDTH, height))
+        figure.text(LEFT / WIDTH, 1 - 0.17 / height, title, va="top", fontsize=14, weight="bold", parse_math=False)
+        end = max(
+            float(run.along(axis, run.curves[m].steps[-1:])[0]) for run in runs for m in metrics if m in run.curves
+        )
+        bottom = height - header
+        for number, row in enumerate(rows):
+            tall = SMALL if number else LARGE
+            bottom -= tall + (BETWEEN if number else 0)
+            per_row = N_SMALL if number else len(row)
+            wide = (WIDTH - LEFT - RIGHT - GAP * (per_row - 1)) / per_row
+            for column, metric in enumerate(row):
+                box = (LEFT + column * (wide + GAP), bottom, wide, tall)
+                axes = figure.add_axes(tuple(np.divide(box, (WIDTH, height, WIDTH, height))))
+                lines = [_line(axes, run, n, metric, axis) for n, run in enumerate(runs) if metric in run.curves]
+                _finish(axes, lines, PANELS.get(metric, Panel(metric, smooth=True)), axis, end, tall)
+        _legend(figure, runs, columns, 1 - TITLE / height)
+    return figure
+
+
+def save(figure: Any, files: Sequence[Path]) -> None:
+    """Write the figure to files whose suffixes are formats, 200 dots an inch; each appears complete or not at all.
+
+    Raises:
+        UserError: when one cannot be written.
+    """
+    import matplotlib
+
+    for file in files:
+        temporary = file.with_name(f".{file.name}.tmp")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with matplotlib.rc_context(STYLE):
+                figure.savefig(temporary, format=file.suffix[1:], dpi=200)
+            os.replace(temporary, file)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise UserError(
+                f"cannot write {file}: {error.strerror or error}; make room there or choose another --output"
+            ) from error
+
+
+@dataclass(frozen=True)
+class _Line:
+    """What is known of a line once it is drawn: its colour and its points, smoothed where the panel is."""
+
+    colour: str
+    x: np.ndarray
+    y: np.ndarray
+
+
+def _line(axes: Any, run: RunCurves, number: int, metric: str, axis: str) -> _Line:
+    panel, curve = PANELS.get(metric, Panel(metric, smooth=True)), run.curves[metric]
+    x, y, style = run.along(axis, curve.steps), curve.values, _style(number)
+    neighbours = int(SMOOTHING * len(y)) if panel.smooth else 0
+    if neighbours:
+        axes.plot(x, y, color=style["color"], alpha=0.2, linewidth=0.6)
+        # Equal ratios are equally far on a logarithmic scale, and so is their mean.
+        y = np.exp(smoothed(np.log(y), neighbours)) if panel.log and (y > 0).all() else smoothed(y, neighbours)
+    marker = {"marker": "o", "markersize": 3} if len(y) <= 30 else {}
+    axes.plot(x, y, linewidth=1.6, gid=f"{metric} of {run.name}", **style, **marker)
+    return _Line(style["color"], x, y)
+
+
+def _finish(axes: Any, lines: Sequence[_Line], panel: Panel, axis: str, end: float, inches: float) -> None:
+    """Scales, ticks, title and, right of the panel, the last value of each line."""
+    from matplotlib.ticker import EngFormatter, FuncFormatter, NullFormatter
+
+    axes.set_title(panel.title, parse_math=False)
+    axes.set_xlabel(AXIS_LABELS[axis])
+    axes.set_xlim(0, end * 1.01)
+    if axis != "hours":
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    seen = np.concatenate([line.y[line.x >= STEEP * line.x[-1]] if panel.smooth else line.y for line in lines])
+    low, high = float(seen.min()), float(seen.max())
+    if panel.log and low > 0:
+        axes.set_yscale("log")
+        pad = max((high / low) ** 0.06, 1.02)
+        axes.set_ylim(low / pad, high * pad)
+        axes.yaxis.set_major_locator(_log_ticks(high / low))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        pad = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
+        axes.set_ylim(0 if panel.from_zero else low - pad, high + pad)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
+    _label_ends(axes, lines, inches)
+
+
+def _label_ends(axes: Any, lines: Sequence[_Line], inches: float) -> None:
+    """Write the last value of each line beside the panel in its colour, moved apart where they would overlap."""
+    to_height = axes.transScale + axes.transLimits
+    ends = [float(to_height.transform((line.x[-1], line.y[-1]))[1]) for line in lines]
+    room = 1.3 * LABEL_POINTS / 72 / inches
+    size = LABEL_POINTS * min(1.0, 1.1 / (room * len(lines)))
+    for line, height in zip(lines, moved_apart(ends, min(room, 1.1 / len(lines))), strict=True):
+        axes.annotate(
+            _number(line.y[-1]),
+            xy=(line.x[-1], line.y[-1]),
+            xytext=(1.03, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=size,
+            color=line.colour,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": line.colour, "linewidth": 0.5, "alpha": 0.6, "shrinkB": 2},
+        )
+
+
+def moved_apart(places: Sequence[float], gap: float) -> list[float]:
+    """Places at least ``gap`` from each other, in the same order and as near to the given ones as can be.
+
+    The least sum of squares, by pooling neighbours that would come too near (Barlow et al. 1972).
+    """
+    order = sorted(range(len(places)), key=lambda n: places[n])
+    # Without the gaps before it, each place must only be no lower than the one before.
+    pools: list[tuple[float, int]] = []
+    for rank, n in enumerate(order):
+        mean, size = places[n] - rank * gap, 1
+        while pools and pools[-1][0] >= mean:
+            other, count = pools.pop()
+            mean, size = (mean * size + other * count) / (size + count), size + count
+        pools.append((mean, size))
+    level = [mean for mean, size in pools for _ in range(size)]
+    found = [0.0] * len(places)
+    for rank, n in enumerate(order):
+        found[n] = level[rank] + rank * gap
+    return found
+
+
+def _legend(figure: Any, runs: Sequence[RunCurves], columns: int, top: float) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], linewidth=1.8, **_style(n)) for n in range(len(runs))]
+    place = {"loc": "upper left", "bbox_to_anchor": (LEFT / WIDTH, top), "borderaxespad": 0.0, "borderpad": 0.0}
+    legend = figure.legend(handles, [" "] * len(runs), ncols=columns, frameon=False, **place)
+    # Set afterwards: matplotlib would skip names that begin with an underscore and read "$" as mathematics.
+    for text, run in zip(legend.get_texts(), runs, strict=True):
+        text.set_parse_math(False)
+        text.set_text(run.name)
+
+
+def _style(number: int) -> dict[str, Any]:
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number // len(COLOURS) % len(DASHES)]}
+
+
+def _log_ticks(ratio: float) -> Any:
+    """Ticks at round numbers: about five, whether the scale spans decades or a few per cent."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    if ratio < 4:
+        return MaxNLocator(5, steps=[1, 2, 5, 10])
+    return LogLocator(subs=(1, 2, 5) if ratio < 1000 else (1,), numticks=8)
+
+
+def _number(value: float) -> str:
+    """Four digits, or all of those before the point."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
