@@ -22,18 +22,20 @@ class Panel:
         log: on a logarithmic scale.
         smooth: the mean over neighbouring lines is drawn above the faint values.
         from_zero: the scale begins at 0.
+        dense: there are so many values that none is marked.
     """
 
     title: str
     log: bool = False
     smooth: bool = False
     from_zero: bool = False
+    dense: bool = True
 
 
 PANELS = {
-    "eval/perplexity": Panel("Held-out perplexity", log=True),
-    "eval/perplexity_forward": Panel("Held-out perplexity, forward", log=True),
-    "eval/perplexity_backward": Panel("Held-out perplexity, backward", log=True),
+    "eval/perplexity": Panel("Held-out perplexity", log=True, dense=False),
+    "eval/perplexity_forward": Panel("Held-out perplexity, forward", log=True, dense=False),
+    "eval/perplexity_backward": Panel("Held-out perplexity, backward", log=True, dense=False),
     "train/loss": Panel("Training loss (nats)", smooth=True),
     "train/perplexity": Panel("Training perplexity", log=True, smooth=True),
     "train/perplexity_forward": Panel("Training perplexity, forward", log=True, smooth=True),
@@ -87,9 +89,15 @@ LARGE, SMALL, BETWEEN, BOTTOM = 3.3, 1.7, 0.85, 0.6
 N_LARGE, N_SMALL = 2, 3
 TITLE, LEGEND_LINE = 0.5, 0.22
 LABEL_POINTS = 8.0
-# Of a curve: how many neighbours on each side a smoothed value is the mean of, and how much of its beginning may leave
-# the panel, where everything falls steeply.
-SMOOTHING, STEEP = 0.02, 0.03
+# A smoothed value is the mean over this part of its curve on each side.
+SMOOTHING = 0.02
+# More runs than these are drawn without the values behind the smoothed ones.
+CROWD = 6
+# The beginning of a smoothed curve, where everything falls steeply, may leave the panel: this part of the axis, or at
+# most half of the curve.
+STEEP = 0.03
+# Lines whose highest values differ by more than this factor get a logarithmic scale.
+FAR_APART = 20.0
 
 
 def draw(runs: Sequence[RunCurves], metrics: Sequence[str], axis: str, title: str) -> Any:
@@ -123,7 +131,11 @@ def draw(runs: Sequence[RunCurves], metrics: Sequence[str], axis: str, title: st
             for column, metric in enumerate(row):
                 box = (LEFT + column * (wide + GAP), bottom, wide, tall)
                 axes = figure.add_axes(tuple(np.divide(box, (WIDTH, height, WIDTH, height))))
-                lines = [_line(axes, run, n, metric, axis) for n, run in enumerate(runs) if metric in run.curves]
+                lines = [
+                    _line(axes, run, n, metric, axis, crowded=len(runs) > CROWD)
+                    for n, run in enumerate(runs)
+                    if metric in run.curves
+                ]
                 _finish(axes, lines, PANELS.get(metric, Panel(metric, smooth=True)), axis, end, tall)
         _legend(figure, runs, columns, 1 - TITLE / height)
     return figure
@@ -160,67 +172,80 @@ class _Line:
     y: np.ndarray
 
 
-def _line(axes: Any, run: RunCurves, number: int, metric: str, axis: str) -> _Line:
+def _line(axes: Any, run: RunCurves, number: int, metric: str, axis: str, *, crowded: bool) -> _Line:
     panel, curve = PANELS.get(metric, Panel(metric, smooth=True)), run.curves[metric]
     x, y, style = run.along(axis, curve.steps), curve.values, _style(number)
     neighbours = int(SMOOTHING * len(y)) if panel.smooth else 0
     if neighbours:
-        axes.plot(x, y, color=style["color"], alpha=0.2, linewidth=0.6)
+        if not crowded:
+            axes.plot(x, y, color=style["color"], alpha=0.22, linewidth=0.6)
         # Equal ratios are equally far on a logarithmic scale, and so is their mean.
         y = np.exp(smoothed(np.log(y), neighbours)) if panel.log and (y > 0).all() else smoothed(y, neighbours)
-    marker = {"marker": "o", "markersize": 3} if len(y) <= 30 else {}
+    marker = {"marker": "o", "markersize": 3} if len(y) == 1 or (len(y) <= 40 and not panel.dense) else {}
     axes.plot(x, y, linewidth=1.6, gid=f"{metric} of {run.name}", **style, **marker)
     return _Line(style["color"], x, y)
 
 
 def _finish(axes: Any, lines: Sequence[_Line], panel: Panel, axis: str, end: float, inches: float) -> None:
     """Scales, ticks, title and, right of the panel, the last value of each line."""
-    from matplotlib.ticker import EngFormatter, FuncFormatter, NullFormatter
+    from matplotlib.ticker import EngFormatter, FuncFormatter, NullLocator
 
     axes.set_title(panel.title, parse_math=False)
     axes.set_xlabel(AXIS_LABELS[axis])
     axes.set_xlim(0, end * 1.01)
     if axis != "hours":
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    seen = np.concatenate([line.y[line.x >= STEEP * line.x[-1]] if panel.smooth else line.y for line in lines])
+    seen = np.concatenate([_in_view(line, end) if panel.smooth else line.y for line in lines])
     low, high = float(seen.min()), float(seen.max())
-    if panel.log and low > 0:
-        axes.set_yscale("log")
+    peaks = [float(line.y.max()) for line in lines]
+    if low > 0 and (panel.log or max(peaks) > FAR_APART * min(peaks)):
         pad = max((high / low) ** 0.06, 1.02)
+        axes.set_yscale("log")
         axes.set_ylim(low / pad, high * pad)
         axes.yaxis.set_major_locator(_log_ticks(high / low))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_minor_locator(NullLocator())
     else:
         pad = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
         axes.set_ylim(0 if panel.from_zero else low - pad, high + pad)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value, digits=8)))
     _label_ends(axes, lines, inches)
 
 
+def _in_view(line: _Line, end: float) -> np.ndarray:
+    return line.y[line.x >= min(STEEP * end, line.x[-1] / 2)]
+
+
 def _label_ends(axes: Any, lines: Sequence[_Line], inches: float) -> None:
-    """Write the last value of each line beside the panel in its colour, moved apart where they would overlap."""
+    """Write the last value of each line beside the panel in its colour, moved apart where they would overlap.
+
+    Lines that end alike share a label. A small panel in which there are too many of them has none.
+    """
     to_height = axes.transScale + axes.transLimits
-    ends = [float(to_height.transform((line.x[-1], line.y[-1]))[1]) for line in lines]
-    room = 1.3 * LABEL_POINTS / 72 / inches
-    size = LABEL_POINTS * min(1.0, 1.1 / (room * len(lines)))
-    for line, height in zip(lines, moved_apart(ends, min(room, 1.1 / len(lines))), strict=True):
-        axes.annotate(
-            _number(line.y[-1]),
-            xy=(line.x[-1], line.y[-1]),
-            xytext=(1.03, height),
-            textcoords="axes fraction",
-            va="center",
-            fontsize=size,
-            color=line.colour,
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": line.colour, "linewidth": 0.5, "alpha": 0.6, "shrinkB": 2},
-        )
+    ends: dict[str, list[tuple[float, _Line]]] = {}
+    for line in lines:
+        height = float(to_height.transform((line.x[-1], line.y[-1]))[1])
+        ends.setdefault(_number(line.y[-1]), []).append((height, line))
+    room = 1.25 * LABEL_POINTS / 72 / inches
+    gap = min(room, 1 / max(1, len(ends) - 1))
+    if gap < room and inches < LARGE:
+        return
+    places = moved_apart([alike[0][0] for alike in ends.values()], gap)
+    edge = axes.get_xlim()[1]
+    for (text, alike), place in zip(ends.items(), places, strict=True):
+        height, line = max(alike, key=lambda one: one[1].x[-1])
+        colour = line.colour if len(alike) == 1 else "#404040"
+        box = {"transform": axes.transAxes, "color": colour, "clip_on": False}
+        axes.plot([1.005, 1.03], [height, place], linewidth=0.6, **box)
+        axes.text(1.037, place, text, va="center_baseline", fontsize=LABEL_POINTS * gap / room, **box)
+        if line.x[-1] < 0.97 * edge:
+            axes.plot([line.x[-1], edge], [line.y[-1]] * 2, ":", color=colour, linewidth=0.7, alpha=0.7)
 
 
 def moved_apart(places: Sequence[float], gap: float) -> list[float]:
-    """Places at least ``gap`` from each other, in the same order and as near to the given ones as can be.
+    """Places within 0 and 1, at least ``gap`` from each other, in the same order and near to the given ones.
 
-    The least sum of squares, by pooling neighbours that would come too near (Barlow et al. 1972).
+    Their squared distances from the given ones are the least possible, by pooling neighbours that would come too near
+    (the pool-adjacent-violators algorithm; Barlow et al. 1972).
     """
     order = sorted(range(len(places)), key=lambda n: places[n])
     # Without the gaps before it, each place must only be no lower than the one before.
@@ -231,7 +256,8 @@ def moved_apart(places: Sequence[float], gap: float) -> list[float]:
             other, count = pools.pop()
             mean, size = (mean * size + other * count) / (size + count), size + count
         pools.append((mean, size))
-    level = [mean for mean, size in pools for _ in range(size)]
+    highest = 1 - (len(places) - 1) * gap
+    level = [min(max(mean, 0.0), highest) for mean, size in pools for _ in range(size)]
     found = [0.0] * len(places)
     for rank, n in enumerate(order):
         found[n] = level[rank] + rank * gap
@@ -255,14 +281,18 @@ def _style(number: int) -> dict[str, Any]:
 
 
 def _log_ticks(ratio: float) -> Any:
-    """Ticks at round numbers: about five, whether the scale spans decades or a few per cent."""
+    """Ticks at round numbers, about five, whether a logarithmic scale spans decades or a few per cent."""
     from matplotlib.ticker import LogLocator, MaxNLocator
 
-    if ratio < 4:
+    if ratio < 3:
         return MaxNLocator(5, steps=[1, 2, 5, 10])
-    return LogLocator(subs=(1, 2, 5) if ratio < 1000 else (1,), numticks=8)
+    return LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if ratio < 12 else (1, 2, 5) if ratio < 1000 else (1,), numticks=9)
 
 
-def _number(value: float) -> str:
-    """Four digits, or all of those before the point."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+def _number(value: float, digits: int = 4) -> str:
+    """So many digits at least; those before the point all, and millions as such."""
+    from matplotlib.ticker import EngFormatter
+
+    if abs(value) >= 100_000:
+        return EngFormatter(sep="")(float(f"{value:.{digits}g}"))
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"

@@ -44,7 +44,7 @@ class ProfilerWindow:
 
     def around(self, step_fn: Step, start: int) -> Step:
         """``step_fn`` with the trace around its calls of the window; ``start`` steps are done already."""
-        if start + 1 >= self._window.stop:
+        if not self._window or start + 1 >= self._window.stop:
             return step_fn
         number = start
 

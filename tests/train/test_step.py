@@ -1,5 +1,7 @@
 """One step is the same on one device, on eight, under pmap, and in parts; with plain SGD, which hides no factor."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +35,7 @@ def trained(text, n_devices, *, mode="shard_map", parts=1, kind="adaptive", loss
     """Parameters, carry and metrics after three steps of SGD with dropout."""
     corpus, vocabulary = text
     softmax = type(MODEL.softmax)(kind, cutoffs=(8, 20) if kind == "adaptive" else (), n_negative_samples_batch=12)
-    model_config = type(MODEL)(MODEL.char_cnn, MODEL.lstm, softmax, dropout=0.3)
+    model_config = dataclasses.replace(MODEL, softmax=softmax, dropout=0.3)
     model = BiLM(model_config, Clusters(len(vocabulary), softmax.cutoffs))
     devices = DataParallel(mode, jax.devices()[:n_devices])
     rows = Rows(corpus, n_rows=ROWS, rows=devices.rows(ROWS, parts), seed=5, epochs=None)
@@ -87,6 +89,14 @@ def test_every_kept_position_counts_once_and_the_loss_is_in_nats(text):
 def test_the_gradient_is_that_of_the_scaled_loss(text):
     scaled, plain = (trained(text, 1, loss_scale=scale)[1][0]["gradient_norm"] for scale in (20.0, 1.0))
     assert scaled == pytest.approx(20 * plain, rel=1e-5)
+
+
+def test_norms_are_those_of_gradient_update_and_new_parameters(text):
+    (params, _), metrics = trained(text, 2)
+    for m in metrics:
+        assert m["update_norm"] == pytest.approx(0.5 * m["gradient_norm"], rel=1e-5)
+    squares = [np.sum(np.square(leaf, dtype=np.float64)) for leaf in jax.tree.leaves(params)]
+    assert metrics[-1]["parameter_norm"] == pytest.approx(np.sqrt(sum(squares)), rel=1e-5)
 
 
 def test_dropout_changes_with_the_step_and_the_seed_only():
