@@ -1,5 +1,6 @@
 """Learning curves of several runs as one figure."""
 
+import contextlib
 import math
 import os
 from collections.abc import Sequence
@@ -11,53 +12,8 @@ import numpy as np
 
 from elmo_jax.curves import RunCurves, smoothed
 from elmo_jax.errors import UserError
+from elmo_jax.panels import Panel, panel_of
 
-
-@dataclass(frozen=True)
-class Panel:
-    """How a metric is drawn.
-
-    Attributes:
-        title: says what it is, with its unit.
-        log: on a logarithmic scale.
-        smooth: the mean over neighbouring lines is drawn above the faint values.
-        from_zero: the scale begins at 0.
-        dense: there are so many values that none is marked.
-    """
-
-    title: str
-    log: bool = False
-    smooth: bool = False
-    from_zero: bool = False
-    dense: bool = True
-
-
-PANELS = {
-    "eval/perplexity": Panel("Held-out perplexity", log=True, dense=False),
-    "eval/perplexity_forward": Panel("Held-out perplexity, forward", log=True, dense=False),
-    "eval/perplexity_backward": Panel("Held-out perplexity, backward", log=True, dense=False),
-    "train/loss": Panel("Training loss (nats)", smooth=True),
-    "train/perplexity": Panel("Training perplexity", log=True, smooth=True),
-    "train/perplexity_forward": Panel("Training perplexity, forward", log=True, smooth=True),
-    "train/perplexity_backward": Panel("Training perplexity, backward", log=True, smooth=True),
-    "train/learning_rate": Panel("Learning rate"),
-    "train/gradient_norm": Panel("Gradient norm before clipping", log=True, smooth=True),
-    "train/update_norm": Panel("Update norm", log=True, smooth=True),
-    "train/parameter_norm": Panel("Parameter norm"),
-    "train/clipped_share": Panel("Share of steps clipped", smooth=True, from_zero=True),
-    "speed/tokens_per_second": Panel("Speed (tokens/s)", smooth=True, from_zero=True),
-    **{
-        f"time/{part}": Panel(f"Share of time: {part}", smooth=True, from_zero=True)
-        for part in ("input", "step", "evaluation", "checkpoint", "other")
-    },
-}
-DEFAULT = (
-    "eval/perplexity",
-    "train/perplexity",
-    "train/learning_rate",
-    "train/gradient_norm",
-    "speed/tokens_per_second",
-)
 AXIS_LABELS = {"tokens": "tokens seen", "steps": "steps", "hours": "hours in training steps"}
 
 # Okabe and Ito (2008): colours that all kinds of colour vision tell apart; yellow is too pale for lines on white.
@@ -136,7 +92,7 @@ def draw(runs: Sequence[RunCurves], metrics: Sequence[str], axis: str, title: st
                     for n, run in enumerate(runs)
                     if metric in run.curves
                 ]
-                _finish(axes, lines, PANELS.get(metric, Panel(metric, smooth=True)), axis, end, tall)
+                _finish(axes, lines, panel_of(metric), axis, end, tall)
         _legend(figure, runs, columns, 1 - TITLE / height)
     return figure
 
@@ -157,7 +113,8 @@ def save(figure: Any, files: Sequence[Path]) -> None:
                 figure.savefig(temporary, format=file.suffix[1:], dpi=200)
             os.replace(temporary, file)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             raise UserError(
                 f"cannot write {file}: {error.strerror or error}; make room there or choose another --output"
             ) from error
@@ -173,17 +130,17 @@ class _Line:
 
 
 def _line(axes: Any, run: RunCurves, number: int, metric: str, axis: str, *, crowded: bool) -> _Line:
-    panel, curve = PANELS.get(metric, Panel(metric, smooth=True)), run.curves[metric]
-    x, y, style = run.along(axis, curve.steps), curve.values, _style(number)
+    panel, curve = panel_of(metric), run.curves[metric]
+    x, y, look = run.along(axis, curve.steps), curve.values, style(number)
     neighbours = int(SMOOTHING * len(y)) if panel.smooth else 0
     if neighbours:
         if not crowded:
-            axes.plot(x, y, color=style["color"], alpha=0.22, linewidth=0.6)
+            axes.plot(x, y, color=look["color"], alpha=0.22, linewidth=0.6)
         # Equal ratios are equally far on a logarithmic scale, and so is their mean.
         y = np.exp(smoothed(np.log(y), neighbours)) if panel.log and (y > 0).all() else smoothed(y, neighbours)
     marker = {"marker": "o", "markersize": 3} if len(y) == 1 or (len(y) <= 40 and not panel.dense) else {}
-    axes.plot(x, y, linewidth=1.6, gid=f"{metric} of {run.name}", **style, **marker)
-    return _Line(style["color"], x, y)
+    axes.plot(x, y, linewidth=1.6, gid=f"{metric} of {run.name}", **look, **marker)
+    return _Line(look["color"], x, y)
 
 
 def _finish(axes: Any, lines: Sequence[_Line], panel: Panel, axis: str, end: float, inches: float) -> None:
@@ -267,7 +224,7 @@ def moved_apart(places: Sequence[float], gap: float) -> list[float]:
 def _legend(figure: Any, runs: Sequence[RunCurves], columns: int, top: float) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], linewidth=1.8, **_style(n)) for n in range(len(runs))]
+    handles = [Line2D([], [], linewidth=1.8, **style(n)) for n in range(len(runs))]
     place = {"loc": "upper left", "bbox_to_anchor": (LEFT / WIDTH, top), "borderaxespad": 0.0, "borderpad": 0.0}
     legend = figure.legend(handles, [" "] * len(runs), ncols=columns, frameon=False, **place)
     # Set afterwards: matplotlib would skip names that begin with an underscore and read "$" as mathematics.
@@ -276,7 +233,8 @@ def _legend(figure: Any, runs: Sequence[RunCurves], columns: int, top: float) ->
         text.set_text(run.name)
 
 
-def _style(number: int) -> dict[str, Any]:
+def style(number: int) -> dict[str, Any]:
+    """Colour and dashes of the run with this number; 28 differ."""
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number // len(COLOURS) % len(DASHES)]}
 
 

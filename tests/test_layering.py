@@ -32,11 +32,12 @@ MAY_IMPORT = {
     "telemetry": {"errors"},
     "trackers": CONFIG | {"telemetry"},
     "curves": CONFIG,
-    "plots": {"errors", "curves"},
+    "panels": set(),
+    "plots": {"errors", "curves", "panels"},
     "interop": INFRASTRUCTURE,
     "train": INFRASTRUCTURE | {"interop"},
     "exit_status": set(),
-    "commands": TRAIN | {"curves", "plots", "exit_status"},
+    "commands": TRAIN | {"curves", "panels", "plots", "exit_status"},
     "cli": {"errors", "commands", "exit_status"},
 }
 # The loop drives any step over any batches: it knows no model and no data.
@@ -51,6 +52,7 @@ WITHOUT_JAX = {
     "telemetry",
     "trackers",
     "curves",
+    "panels",
     "plots",
 }
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}

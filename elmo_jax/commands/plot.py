@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Draw learning curves of runs."""
-    from elmo_jax import curves, plots
+    from elmo_jax import curves, panels, plots
     from elmo_jax.telemetry import summary_table
 
     name = options.output.removesuffix(".png").removesuffix(".svg")
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
         if file.exists() and not options.force:
             raise UserError(f"{file} exists; choose another --output, or give --force to replace it")
     runs = curves.load([Path(path) for path in options.runs])
-    metrics = curves.choose(runs, options.metrics.split(",") if options.metrics else None, plots.DEFAULT)
+    metrics = curves.choose(runs, options.metrics.split(",") if options.metrics else None, panels.DEFAULT)
     plots.save(plots.draw(runs, metrics, options.x_axis, options.title), files)
     print(f"{files[0]}, {files[1]}: {', '.join(metrics)}")
     print(summary_table({run.name: _describe(run) for run in runs}))
