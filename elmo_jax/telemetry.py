@@ -136,11 +136,16 @@ class Clock:
         """Seconds since the clock was made."""
         return self._now() - self._start
 
+    def read(self) -> dict[str, float]:
+        """Seconds by part up to this moment, and under ``other`` what no part measured; together the total."""
+        self._count()
+        return {**self.seconds, "other": max(0.0, self._last - self._start - sum(self.seconds.values()))}
+
     def shares(self) -> dict[str, float]:
         """Each part's fraction of the total, and under ``other`` what no part measured; together 1."""
-        total = max(self.total, 1e-9)
-        shares = {part: seconds / total for part, seconds in self.seconds.items()}
-        return {**shares, "other": max(0.0, 1.0 - sum(shares.values()))}
+        seconds = self.read()
+        total = max(sum(seconds.values()), 1e-9)
+        return {part: value / total for part, value in seconds.items()}
 
     def _count(self) -> None:
         now = self._now()

@@ -17,7 +17,7 @@ from elmo_jax.data.report import corpus_report
 from tests.filesystems import contents, small_disk
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["train", "vocab", "encode", "eval", "export", "prepare-lm1b"]
+COMMANDS = ["train", "plot", "eval", "export", "vocab", "encode", "prepare-lm1b"]
 
 TEXT = "the cat sat\nthe dog sat\n\nthe cat ran away\n"
 VOCABULARY = ["<S>", "</S>", "<UNK>", "the", "cat", "sat", "away", "dog", "ran"]

@@ -13,7 +13,7 @@ EXPERIMENTS = sorted((ROOT / "configs").glob("*.py"))
 
 CONFIG = {"errors", "config", "config_rules", "config_io"}
 DATA_AND_MODEL = CONFIG | {"data", "model"}
-INFRASTRUCTURE = DATA_AND_MODEL | {"parallel", "digest", "checkpoint", "telemetry"}
+INFRASTRUCTURE = DATA_AND_MODEL | {"parallel", "digest", "checkpoint", "telemetry", "trackers"}
 TRAIN = INFRASTRUCTURE | {"interop", "train"}
 
 # What each file or folder of elmo_jax may import besides itself.
@@ -30,16 +30,32 @@ MAY_IMPORT = {
     "checkpoint_files": {"errors", "digest"},
     "checkpoint": {"errors", "digest", "checkpoint_files"},
     "telemetry": {"errors"},
+    "trackers": CONFIG | {"telemetry"},
+    "curves": CONFIG,
+    "panels": set(),
+    "plots": {"errors", "curves", "panels"},
     "interop": INFRASTRUCTURE,
     "train": INFRASTRUCTURE | {"interop"},
     "embed": TRAIN,
     "exit_status": set(),
-    "commands": TRAIN | {"embed", "exit_status"},
+    "commands": TRAIN | {"curves", "embed", "exit_status", "panels", "plots"},
     "cli": {"errors", "commands", "exit_status"},
 }
 # The loop drives any step over any batches: it knows no model and no data.
 LOOP_MAY_IMPORT = {"elmo_jax.errors", "elmo_jax.checkpoint", "elmo_jax.telemetry"}
-WITHOUT_JAX = {"__init__", "errors", "config", "config_rules", "config_io", "data", "telemetry"}
+WITHOUT_JAX = {
+    "__init__",
+    "errors",
+    "config",
+    "config_rules",
+    "config_io",
+    "data",
+    "telemetry",
+    "trackers",
+    "curves",
+    "panels",
+    "plots",
+}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
 FILES = {"os", "io", "pathlib", "shutil", "tempfile", "h5py"}
 

@@ -108,6 +108,9 @@ def test_a_second_counts_for_the_innermost_part():
     assert clock.seconds == {"step": 3.0, "input": 4.0}
     assert clock.total == 8.0
     assert clock.shares() == {"step": 3 / 8, "input": 4 / 8, "other": 1 / 8}
+    with clock.measure("step"):
+        time.now += 2
+        assert clock.read() == {"step": 5.0, "input": 4.0, "other": 1.0}
 
 
 def test_an_error_ends_the_measurement():

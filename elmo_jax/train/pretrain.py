@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elmo_jax import checkpoint, telemetry
+from elmo_jax import checkpoint, telemetry, trackers
 from elmo_jax.config import Config
 from elmo_jax.data.batches import Batches, prefetch
 from elmo_jax.errors import UserError
@@ -21,6 +21,7 @@ from elmo_jax.train.early_stopping import EarlyStopping
 from elmo_jax.train.evaluate import Evaluator
 from elmo_jax.train.inputs import Inputs, gather
 from elmo_jax.train.interruption import Interruption
+from elmo_jax.train.profiler import ProfilerWindow
 from elmo_jax.train.report import TrainingReport
 from elmo_jax.train.run_directory import RunDirectory
 from elmo_jax.train.step import STATE_SPECS, TrainState, make_train_step
@@ -45,16 +46,18 @@ def pretrain(config: Config) -> int:
     devices.rows(config.train.batch_size, config.train.gradient_accumulation)
     run = RunDirectory(Path(config.run_dir))
     run.check_free()
+    trackers.check_installed(config.watch)
     clock = telemetry.Clock()
     with clock.measure("text"):
         inputs = gather(config)
+    profiler = ProfilerWindow(config.watch, inputs.n_steps, run.path / "profile", clock)
     if not run.has_checkpoint:
         run.create(inputs.config, inputs.vocabulary)
     with (
-        telemetry.MetricsWriter(run.metrics) as writer,
+        trackers.Metrics(run.path, config.watch) as writer,
         checkpoint.Checkpoints(run.checkpoints, keep=config.checkpoint.keep) as saved,
     ):
-        return _Pretraining(run, inputs, devices, clock, writer, saved).run()
+        return _Pretraining(run, inputs, devices, clock, writer, saved, profiler).run()
 
 
 @dataclass
@@ -77,11 +80,12 @@ class _Pretraining:
         inputs: Inputs,
         devices: DataParallel,
         clock: telemetry.Clock,
-        writer: telemetry.MetricsWriter,
+        writer: trackers.Metrics,
         saved: checkpoint.Checkpoints,
+        profiler: ProfilerWindow,
     ) -> None:
         self.run_directory, self.inputs, self.devices = run, inputs, devices
-        self.clock, self.writer, self.saved = clock, writer, saved
+        self.clock, self.writer, self.saved, self.profiler = clock, writer, saved, profiler
         self.config, self.until = inputs.config, inputs.n_steps
         self.model = BiLM(self.config.model, inputs.clusters, compute_dtype(self.config.model))
         self.optimizer = optim.make_optimizer(self.config.optimizer, self.until)
@@ -96,11 +100,11 @@ class _Pretraining:
             start = self._start()
         # Only now is it sure that this command goes on with that run.
         self.run_directory.create(self.config, self.inputs.vocabulary)
-        self.writer.truncate_after(start.step)
         text = summary.startup(self.inputs, self.devices, self.until, start.step, start.origin, start.state.params)
         telemetry.message(text)
         step = start.step
         if step < self.until and not self.early_stopping.due:
+            self.writer.begin(step, self.config, text)
             with interruption:
                 step = self._train(start, interruption)
             if interruption.requested:
@@ -139,6 +143,7 @@ class _Pretraining:
             until=self.until,
             per_epoch=self.inputs.corpus.n_predictions,
             learning_rate=optim.schedule(optimizer, self.until),
+            clip_norm=optimizer.all_clip_norm_val,
         )
         if start.report:
             self.report.restore(start.report)
@@ -146,7 +151,7 @@ class _Pretraining:
         try:
             _, done = loop.run(
                 self.devices.place_state(start.state, STATE_SPECS),
-                lambda state, batch: compiled(state, self.devices.place_batch(batch)),
+                self.profiler.around(lambda s, batch: compiled(s, self.devices.place_batch(batch)), start.step),
                 batches,
                 start=start.step,
                 until=self.until,
@@ -161,6 +166,7 @@ class _Pretraining:
                 clock=self.clock,
             )
         finally:
+            self.profiler.close()
             batches.close()
             progress.close()
         with self.clock.measure("checkpoint"):

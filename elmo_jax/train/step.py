@@ -89,8 +89,9 @@ def make_train_step(
 
     Returns:
         A function for ``DataParallel.wrap``. Its metrics are sums over all devices: ``nll_forward`` and, if there is
-        that direction, ``nll_backward`` (nats), ``count`` (kept positions), and ``gradient_norm`` of the scaled
-        gradient before clipping.
+        that direction, ``nll_backward`` (nats), ``count`` (kept positions); and the global norms ``gradient_norm`` of
+        the scaled gradient before clipping, ``update_norm`` of what the optimiser adds to the parameters, and
+        ``parameter_norm`` of their sum.
     """
     names = tuple(f"nll_{direction}" for direction in model.config.directions)
 
@@ -128,7 +129,8 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         average = None if ema_decay is None else moving_average(state.average, params, ema_decay, state.step + 1)
         carry = jax.lax.stop_gradient(carry)
-        metrics = {**sums, "gradient_norm": optax.tree.norm(grads)}
+        trees = {"gradient_norm": grads, "update_norm": updates, "parameter_norm": params}
+        metrics = {**sums, **{name: optax.tree.norm(tree) for name, tree in trees.items()}}
         return TrainState(state.step + 1, params, opt_state, carry, average), metrics
 
     return step

@@ -30,7 +30,7 @@ def result(run_dir):
     folder = Path(run_dir)
     step, _, meta = checkpoint.restore_params(folder / "checkpoints", step=12)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    untimed = [{k: v for k, v in line.items() if k != "time" and not k.startswith("speed/")} for line in lines]
+    untimed = [{k: v for k, v in line.items() if not k.startswith(("time", "speed/"))} for line in lines]
     return step, read_meta(folder / "checkpoints", 12)["leaves"], meta, untimed
 
 

@@ -97,9 +97,17 @@ def test_the_gradient_is_that_of_the_scaled_loss(text):
     assert scaled == pytest.approx(20 * plain, rel=1e-5)
 
 
+def test_norms_are_those_of_gradient_update_and_new_parameters(text):
+    (params, _, _), metrics = trained(text, 2)
+    for m in metrics:
+        assert m["update_norm"] == pytest.approx(0.5 * m["gradient_norm"], rel=1e-5)
+    squares = [np.sum(np.square(leaf, dtype=np.float64)) for leaf in jax.tree.leaves(params)]
+    assert metrics[-1]["parameter_norm"] == pytest.approx(np.sqrt(sum(squares)), rel=1e-5)
+
+
 def test_the_loss_of_a_forward_only_model_is_its_mean_over_one_direction(text):
     (after, _, _), metrics = trained(text, 1, kind="forward only", dropout=0.0, rate=1.0, steps=1)
-    assert metrics[0].keys() == {"nll_forward", "count", "gradient_norm"}
+    assert "nll_backward" not in metrics[0]
     model, params, batches = prepared(text, DataParallel(devices=jax.devices()[:1]), 1, "forward only", 0.0)
     batch, _ = batches.at(batches.start())
     index, targets = (x.transpose(1, 2, 0) for x in (batch.index, batch.targets))
