@@ -11,18 +11,17 @@ import numpy as np
 
 from elmo_jax import checkpoint, telemetry
 from elmo_jax.config import Config
-from elmo_jax.data.batches import Batches, prefetch
+from elmo_jax.data.batches import prefetch
 from elmo_jax.errors import UserError
 from elmo_jax.interop import bilm_tf
-from elmo_jax.model.bilm import BiLM, compute_dtype, zero_carry
 from elmo_jax.parallel import BY_ROWS, REPLICATED, DataParallel
 from elmo_jax.train import loop, optim, summary
-from elmo_jax.train.evaluate import Evaluator
 from elmo_jax.train.inputs import Inputs, gather
 from elmo_jax.train.interruption import Interruption
+from elmo_jax.train.program import Program
 from elmo_jax.train.report import TrainingReport
 from elmo_jax.train.run_directory import RunDirectory
-from elmo_jax.train.step import STATE_SPECS, TrainState, make_train_step
+from elmo_jax.train.step import STATE_SPECS, TrainState
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +81,7 @@ class _Pretraining:
         self.run_directory, self.inputs, self.devices = run, inputs, devices
         self.clock, self.writer, self.saved = clock, writer, saved
         self.config, self.until = inputs.config, inputs.n_steps
-        self.model = BiLM(self.config.model, inputs.clusters, compute_dtype(self.config.model))
-        self.optimizer = optim.make_optimizer(self.config.optimizer, self.until)
-        self.evaluator = Evaluator(self.model, self.config, inputs.vocabulary, devices)
-        self.batches = self._batches()
+        self.program = Program(inputs, devices)
 
     def run(self) -> int:
         """Train until done or interrupted."""
@@ -105,25 +101,9 @@ class _Pretraining:
                 return interruption.exit_status
         return self._finish()
 
-    def _batches(self) -> Batches:
-        train, corpus = self.config.train, self.inputs.corpus
-        parts = train.gradient_accumulation
-        rows = self.inputs.rows(self.devices.rows(train.batch_size, parts))
-        width = self.config.model.char_cnn.max_characters_per_token
-        word_ids = corpus.word_ids(self.inputs.vocabulary)
-        return Batches(rows, corpus, word_ids, len(self.devices.local_devices) * parts, width, train.unroll_steps)
-
     def _train(self, start: Start, interruption: Interruption) -> int:
-        train, optimizer = self.config.train, self.config.optimizer
-        step = make_train_step(
-            self.model,
-            self.optimizer,
-            loss_scale=optimizer.loss_scale or float(train.unroll_steps),
-            seed=train.seed,
-            parts=train.gradient_accumulation,
-        )
-        compiled = self.devices.wrap(step, STATE_SPECS, outputs=(STATE_SPECS, REPLICATED))
-        tokens = train.batch_size * train.unroll_steps
+        step = self.devices.wrap(self.program.train_step(), STATE_SPECS, outputs=(STATE_SPECS, REPLICATED))
+        tokens = self.config.train.batch_size * self.config.train.unroll_steps
         done = start.report["tokens"] if start.report else 0
         progress = telemetry.Progress(done + (self.until - start.step) * tokens, done, "tokens")
         self.report = TrainingReport(
@@ -134,15 +114,15 @@ class _Pretraining:
             every=self.config.log_every_steps,
             until=self.until,
             per_epoch=self.inputs.corpus.n_predictions,
-            learning_rate=optim.schedule(optimizer, self.until),
+            learning_rate=optim.schedule(self.config.optimizer, self.until),
         )
         if start.report:
             self.report.restore(start.report)
-        batches = prefetch(self.batches.stream(start.position))
+        batches = prefetch(self.program.batches.stream(start.position))
         try:
             _, done = loop.run(
                 self.devices.place_state(start.state, STATE_SPECS),
-                lambda state, batch: compiled(state, self.devices.place_batch(batch)),
+                lambda state, batch: step(state, self.devices.place_batch(batch)),
                 batches,
                 start=start.step,
                 until=self.until,
@@ -169,7 +149,7 @@ class _Pretraining:
         limit = self.config.evaluation.max_tokens
         heldout = self.inputs.heldout.first(limit) if limit else self.inputs.heldout
         params = self.devices.global_state(state.params, STATE_SPECS.params)
-        result = self.evaluator(params, heldout, streams=self.config.evaluation.streams)
+        result = self.program.evaluator(params, heldout, streams=self.config.evaluation.streams)
         self.writer.write(step, {f"eval/{name}": value for name, value in result.as_dict().items()})
         telemetry.message(f"step {step}: held-out perplexity {result.average:.2f} ({result.kind})")
         return result.average
@@ -196,9 +176,8 @@ class _Pretraining:
 
     def _start(self) -> Start:
         """Own run directory -> the run named by init_from -> random initialisation."""
-        like = jax.eval_shape(self._initial_state)
-        places = self.devices.shardings(like, STATE_SPECS)
-        like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), like, places)
+        like = self.program.state_like()
+        places = jax.tree.map(lambda x: x.sharding, like)
         position = jax.ShapeDtypeStruct(
             (self.config.train.batch_size, 3), jnp.int32, sharding=self.devices.sharding(BY_ROWS)
         )
@@ -206,25 +185,14 @@ class _Pretraining:
         restored = self.saved.restore(like.params, rest)
         if restored is not None:
             return self._resume(restored)
-        state = jax.jit(self._initial_state, out_shardings=places)()
+        state = jax.jit(self.program.initial_state, out_shardings=places)()
         origin = f"random initialisation (seed {self.config.train.seed})"
         if self.config.init_from:
             source = RunDirectory(Path(self.config.init_from))
             step, params, _ = checkpoint.restore_params(source.checkpoints)
             origin = f"{source.path}, step {step}"
             state = state.replace(params=jax.device_put(params, places.params))
-        return Start(state, 0, self.batches.start(), None, origin)
-
-    def _initial_state(self) -> TrainState:
-        config = self.config
-        window, rows = config.train.unroll_steps, 1
-        chars = jnp.zeros((1, config.model.char_cnn.max_characters_per_token), jnp.uint16)
-        index = jnp.zeros((2, window, rows), jnp.int32)
-        mask = jnp.zeros((window, rows), bool)
-        inputs = (chars, jnp.int32(1), index, mask, mask, zero_carry(config.model, rows))
-        params = self.model.init(jax.random.key(config.train.seed), *inputs, method="everything")["params"]
-        carry = zero_carry(config.model, config.train.batch_size)
-        return TrainState(jnp.int32(0), params, self.optimizer.init(params), carry)
+        return Start(state, 0, self.program.batches.start(), None, origin)
 
     def _resume(self, restored: checkpoint.Restored) -> Start:
         meta = restored.meta
@@ -251,7 +219,7 @@ class _Pretraining:
         if self.inputs.heldout is not None:
             with self.clock.measure("evaluation"):
                 results = [
-                    self.evaluator(params, self.inputs.heldout, streams=streams, progress=True)
+                    self.program.evaluator(params, self.inputs.heldout, streams=streams, progress=True)
                     for streams in dict.fromkeys((self.config.evaluation.streams, 0))
                 ]
         with self.clock.measure("export"):
