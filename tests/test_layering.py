@@ -14,7 +14,7 @@ EXPERIMENTS = sorted((ROOT / "configs").glob("*.py"))
 CONFIG = {"errors", "config", "config_rules", "config_io"}
 DATA_AND_MODEL = CONFIG | {"data", "model"}
 INFRASTRUCTURE = DATA_AND_MODEL | {"parallel", "digest", "checkpoint", "telemetry"}
-TRAIN = INFRASTRUCTURE | {"interop", "train"}
+TRAIN = INFRASTRUCTURE | {"interop", "exit_status", "train"}
 
 # What each file or folder of elmo_jax may import besides itself.
 MAY_IMPORT = {
@@ -31,9 +31,9 @@ MAY_IMPORT = {
     "checkpoint": {"errors", "digest", "checkpoint_files"},
     "telemetry": {"errors"},
     "interop": INFRASTRUCTURE,
-    "train": INFRASTRUCTURE | {"interop"},
     "exit_status": set(),
-    "commands": TRAIN | {"exit_status"},
+    "train": INFRASTRUCTURE | {"interop", "exit_status"},
+    "commands": TRAIN,
     "cli": {"errors", "commands", "exit_status"},
 }
 # The loop drives any step over any batches: it knows no model and no data.

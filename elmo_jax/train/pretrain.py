@@ -1,6 +1,7 @@
 """Pretraining: text in; checkpoints, held-out perplexity and exported weights out."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import numpy as np
 from elmo_jax import checkpoint, telemetry
 from elmo_jax.config import Config
 from elmo_jax.data.batches import prefetch
-from elmo_jax.errors import UserError
+from elmo_jax.exit_status import COMPLETE
 from elmo_jax.interop import bilm_tf
 from elmo_jax.parallel import BY_ROWS, REPLICATED, DataParallel
-from elmo_jax.train import loop, optim, summary
+from elmo_jax.train import loop, memory, optim, run_lock, summary
+from elmo_jax.train.debug import WatchedStep
 from elmo_jax.train.inputs import Inputs, gather
 from elmo_jax.train.interruption import Interruption
 from elmo_jax.train.program import Program
@@ -43,6 +45,13 @@ def pretrain(config: Config) -> int:
     devices.rows(config.train.batch_size, config.train.gradient_accumulation)
     run = RunDirectory(Path(config.run_dir))
     run.check_free()
+    remedy = memory.remedy(config.train, len(devices.devices))
+    with run_lock.hold(run.path), memory.shortage_is_told(remedy):
+        return _pretrain(config, run, devices)
+
+
+def _pretrain(config: Config, run: RunDirectory, devices: DataParallel) -> int:
+    """``pretrain`` with the run directory to itself."""
     clock = telemetry.Clock()
     with clock.measure("text"):
         inputs = gather(config)
@@ -102,7 +111,7 @@ class _Pretraining:
         return self._finish()
 
     def _train(self, start: Start, interruption: Interruption) -> int:
-        step = self.devices.wrap(self.program.train_step(), STATE_SPECS, outputs=(STATE_SPECS, REPLICATED))
+        step = self._step()
         tokens = self.config.train.batch_size * self.config.train.unroll_steps
         done = start.report["tokens"] if start.report else 0
         progress = telemetry.Progress(done + (self.until - start.step) * tokens, done, "tokens")
@@ -122,7 +131,7 @@ class _Pretraining:
         try:
             _, done = loop.run(
                 self.devices.place_state(start.state, STATE_SPECS),
-                lambda state, batch: step(state, self.devices.place_batch(batch)),
+                step,
                 batches,
                 start=start.step,
                 until=self.until,
@@ -143,6 +152,13 @@ class _Pretraining:
             self.saved.wait()
         return done
 
+    def _step(self) -> Callable[[TrainState, Any], tuple[TrainState, Any]]:
+        """The step as the loop calls it, with a batch of this process."""
+        if self.config.debug:
+            return WatchedStep(self.program.train_step(), self.devices)
+        step = self.devices.wrap(self.program.train_step(), STATE_SPECS, outputs=(STATE_SPECS, REPLICATED))
+        return lambda state, batch: step(state, self.devices.place_batch(batch))
+
     def _evaluate(self, step: int, state: TrainState) -> float | None:
         if self.inputs.heldout is None:
             return None
@@ -159,20 +175,11 @@ class _Pretraining:
         meta = {
             "step": step,
             "report": self.report.state(),
-            **self._identity(),
+            **self.inputs.identity,
         }
         rows = self.devices.from_local_rows(position)
         rest = {"step": whole.step, "opt_state": whole.opt_state, "carry": whole.carry, "position": rows}
         self.saved.save(step, whole.params, rest, meta, perplexity=perplexity)
-
-    def _identity(self) -> dict[str, str | None]:
-        """What a run goes on with unchanged, wherever its files lie."""
-        heldout = self.inputs.heldout
-        return {
-            "training text": self.inputs.corpus.fingerprint,
-            "held-out text": heldout.fingerprint if heldout else None,
-            "vocabulary": self.inputs.vocabulary.digest(),
-        }
 
     def _start(self) -> Start:
         """Own run directory -> the run named by init_from -> random initialisation."""
@@ -196,18 +203,7 @@ class _Pretraining:
 
     def _resume(self, restored: checkpoint.Restored) -> Start:
         meta = restored.meta
-        if restored.step > self.until:
-            raise UserError(
-                f"{self.run_directory.path} has done {restored.step} steps, and this command asks for {self.until}: "
-                f"raise --config.train.n_steps (or n_epochs), or choose another --config.run_dir"
-            )
-        for name, now in self._identity().items():
-            if meta[name] != now:
-                raise UserError(
-                    f"the {name} of {self.run_directory.path} has changed since step {restored.step} "
-                    f"({meta[name]}, now {now}): a run goes on with the same {name}; restore it, or start a new run "
-                    f"with --config.run_dir=... --config.init_from={self.run_directory.path}"
-                )
+        self.run_directory.check_goes_on(restored.step, self.until, meta, self.inputs.identity)
         position = self.devices.local_rows(restored.state.pop("position"))
         state = TrainState(params=restored.params, **restored.state)
         return Start(state, restored.step, position, meta["report"], f"checkpoint of step {restored.step}")
@@ -225,4 +221,4 @@ class _Pretraining:
         with self.clock.measure("export"):
             notes = bilm_tf.export(self.run_directory.export, params, self.config, self.inputs.vocabulary)
         telemetry.message(summary.final(self.run_directory, self.until, step, results, notes, self.clock))
-        return 0
+        return COMPLETE
