@@ -30,6 +30,7 @@ import orbax.checkpoint as ocp
 from elmo_jax.checkpoint_files import (
     DamagedError,
     nested,
+    newest_meta,
     perplexities,
     prepared,
     read_arrays,
@@ -43,7 +44,7 @@ from elmo_jax.checkpoint_files import (
 from elmo_jax.digest import digest, leaves_by_path
 from elmo_jax.errors import UserError
 
-__all__ = ["Checkpoints", "Restored", "digest", "restore_params"]
+__all__ = ["Checkpoints", "Restored", "digest", "newest_meta", "restore_params"]
 
 Tree = Any
 

@@ -22,6 +22,8 @@ Tree = Any
 Items = Mapping[str, Mapping[str, Any]]
 FORMAT = 1
 
+_log = logging.getLogger("elmo_jax")
+
 
 class DamagedError(Exception):
     """A checkpoint that cannot be read, or is not what was saved; the message is the reason."""
@@ -109,6 +111,27 @@ def read_meta(directory: Path, step: int) -> dict[str, Any]:
             "use the version that wrote it"
         )
     return document
+
+
+def newest_meta(directory: Path) -> tuple[int, dict[str, Any]] | None:
+    """Step and JSON of the newest checkpoint whose JSON is intact, None when there is no checkpoint; reads no arrays.
+
+    Raises:
+        UserError: when the JSON of all of them is damaged.
+    """
+    reasons = []
+    for step in saved_steps(directory):
+        try:
+            return step, read_meta(directory, step)["meta"]
+        except DamagedError as damage:
+            reasons.append(f"{step} ({damage})")
+            _log.warning("checkpoint %d in %s is damaged: %s; trying the one before", step, directory, damage)
+    if reasons:
+        raise UserError(
+            f"no checkpoint in {directory} can be read: {', '.join(reasons)}; "
+            "put a copy back, or start again in another run directory"
+        )
+    return None
 
 
 def require_same(table: Mapping[str, Any], wanted: Items, source: str) -> None:

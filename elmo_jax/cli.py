@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from elmo_jax.commands import COMMANDS
-from elmo_jax.errors import UserError
-from elmo_jax.exit_status import COMPLETE, EXPLANATION, INTERRUPTED, USER_ERROR
+from elmo_jax.errors import BusyError, UserError
+from elmo_jax.exit_status import BUSY, COMPLETE, EXPLANATION, INTERRUPTED, USER_ERROR
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -25,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.overrides = overrides
         status = options.execute(options)
     except UserError as error:
-        sys.exit(_fail(str(error)))
+        sys.stderr.write(f"elmo: {' '.join(str(error).splitlines())}\n")
+        sys.exit(BUSY if isinstance(error, BusyError) else USER_ERROR)
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")
         sys.exit(INTERRUPTED)
@@ -85,11 +86,6 @@ def _overrides(rest: Sequence[str]) -> list[tuple[str, str]]:
             value = words.pop(0)
         found.append((path, value))
     return found
-
-
-def _fail(message: str) -> int:
-    sys.stderr.write(f"elmo: {' '.join(message.splitlines())}\n")
-    return USER_ERROR
 
 
 if __name__ == "__main__":

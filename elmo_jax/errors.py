@@ -1,4 +1,4 @@
-"""The one exception for mistakes a user can mend."""
+"""The exceptions for what a user can mend."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
     The message names the offending value, the rule it breaks and the fix. The command line prints it
     as one line without a traceback and exits with status 2.
     """
+
+
+class BusyError(UserError):
+    """Another process is at work where this one wanted to: the same command may succeed later. Exit status 75."""

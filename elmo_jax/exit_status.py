@@ -1,9 +1,19 @@
-"""What the exit status of ``elmo`` says."""
+"""What the exit status of ``elmo`` says: for people in ``--help`` and docs/running.md, for scripts that start runs."""
 
 COMPLETE = 0
+CRASH = 1
 USER_ERROR = 2
+BUSY = 75
 INTERRUPTED = 130
 TERMINATED = 143
 
-EXPLANATION = """\
-exit status: 0 complete; 2 a mistake to mend, said in one line; 130 or 143 stopped by Ctrl-C or SIGTERM, saved"""
+MEANINGS = {
+    COMPLETE: "complete",
+    CRASH: "an error of the program itself, with its traceback: please report it",
+    USER_ERROR: "a mistake to mend, said in one line; what was done before is kept",
+    BUSY: "another process trains in this run directory: try again later",
+    INTERRUPTED: "stopped by Ctrl-C; training was saved, and the same command goes on",
+    TERMINATED: "stopped by SIGTERM; training was saved, and the same command goes on",
+}
+
+EXPLANATION = "exit status:\n" + "\n".join(f"  {status:<3}  {meaning}" for status, meaning in MEANINGS.items())

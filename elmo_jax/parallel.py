@@ -85,7 +85,8 @@ class DataParallel:
     def place_batch(self, batch: Tree) -> Tree:
         """This process's NumPy rows as device arrays, cut by rows."""
         if self.mode == "pmap":
-            return jax.tree.map(self._split_local, batch)
+            n = len(self.local_devices)
+            return jax.tree.map(lambda x: self.from_local_rows(x.reshape(n, -1, *x.shape[1:])), batch)
         return jax.tree.map(self.from_local_rows, batch)
 
     def from_local_rows(self, rows: np.ndarray) -> jax.Array:
@@ -102,6 +103,21 @@ class DataParallel:
             return state
         return jax.tree.map(lambda spec, part: jax.tree.map(self._to_pmap(spec), part), specs, state)
 
+    def state_like(self, state: Tree, specs: Tree) -> Tree:
+        """Shapes, dtypes and shardings of ``place_state(state)`` from those of ``state``: enough to compile a step."""
+
+        def like(spec: PartitionSpec) -> Callable[[Any], jax.ShapeDtypeStruct]:
+            def one(x: Any) -> jax.ShapeDtypeStruct:
+                if self.mode != "pmap":
+                    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.sharding(spec))
+                n = len(self.local_devices)
+                own = x.shape if spec == REPLICATED else (x.shape[0] // len(self.devices), *x.shape[1:])
+                return jax.ShapeDtypeStruct((n, *own), x.dtype)
+
+            return one
+
+        return jax.tree.map(lambda spec, part: jax.tree.map(like(spec), part), specs, state)
+
     def global_state(self, state: Tree, specs: Tree) -> Tree:
         """The inverse of ``place_state``: what is saved, evaluated and exported."""
         if self.mode != "pmap":
@@ -110,17 +126,16 @@ class DataParallel:
 
     def scalars(self, results: Tree) -> Tree:
         """Replicated results of a wrapped step as Python floats; waits for them."""
-        return jax.tree.map(lambda x: float(np.asarray(x.addressable_data(0)).reshape(-1)[0]), results)
+        local = jax.device_get(jax.tree.map(lambda x: x.addressable_data(0), results))
+        return jax.tree.map(lambda x: float(x.reshape(-1)[0]), local)
 
-    def _split_local(self, x: np.ndarray | jax.Array) -> Any:
-        return x.reshape(len(self.local_devices), -1, *x.shape[1:])
+    def _to_pmap(self, spec: PartitionSpec) -> Callable[[jax.Array], jax.Array]:
+        def replicate(x: jax.Array) -> jax.Array:
+            one = np.asarray(x.addressable_data(0))
+            return self.from_local_rows(np.broadcast_to(one, (len(self.local_devices), *x.shape)))
 
-    def _to_pmap(self, spec: PartitionSpec) -> Callable[[jax.Array], Any]:
-        def replicate(x: jax.Array) -> np.ndarray:
-            return np.broadcast_to(np.asarray(x.addressable_data(0)), (len(self.local_devices), *x.shape))
-
-        def split(x: jax.Array) -> np.ndarray:
-            return np.stack([np.asarray(shard.data) for shard in _by_row(x)])
+        def split(x: jax.Array) -> jax.Array:
+            return self.from_local_rows(np.stack([np.asarray(shard.data) for shard in _by_row(x)]))
 
         return replicate if spec == REPLICATED else split
 

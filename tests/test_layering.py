@@ -14,7 +14,7 @@ EXPERIMENTS = sorted((ROOT / "configs").glob("*.py"))
 CONFIG = {"errors", "config", "config_rules", "config_io"}
 DATA_AND_MODEL = CONFIG | {"data", "model"}
 INFRASTRUCTURE = DATA_AND_MODEL | {"parallel", "digest", "checkpoint", "telemetry", "trackers"}
-TRAIN = INFRASTRUCTURE | {"interop", "train"}
+TRAIN = INFRASTRUCTURE | {"interop", "exit_status", "train"}
 
 # What each file or folder of elmo_jax may import besides itself.
 MAY_IMPORT = {
@@ -35,10 +35,10 @@ MAY_IMPORT = {
     "panels": set(),
     "plots": {"errors", "curves", "panels"},
     "interop": INFRASTRUCTURE,
-    "train": INFRASTRUCTURE | {"interop"},
-    "embed": TRAIN,
     "exit_status": set(),
-    "commands": TRAIN | {"curves", "embed", "exit_status", "panels", "plots"},
+    "train": INFRASTRUCTURE | {"interop", "exit_status"},
+    "embed": TRAIN,
+    "commands": TRAIN | {"curves", "embed", "panels", "plots"},
     "cli": {"errors", "commands", "exit_status"},
 }
 # The loop drives any step over any batches: it knows no model and no data.

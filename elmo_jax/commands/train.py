@@ -11,6 +11,7 @@ Any field of the configuration is set by its path. The same command again goes o
 --config.train.n_steps trains a finished run longer.
 
   elmo train --config quickstart
+  elmo train --config quickstart --dry-run
   elmo train --config configs/text.py --config.data.train='my/*.txt' --config.data.heldout=valid.txt
   elmo train --config elmo_small --config.model.lstm.dim=2048 --config.train.batch_size=256 ...
   elmo train --config elmo_tiny --config.run_dir=runs/b --config.init_from=runs/a ...
@@ -23,15 +24,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", required=True, metavar="FILE", help="an experiment: a file, or the name of a shipped one"
     )
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--show-config", action="store_true", help="print the configuration as JSON and do nothing else"
+    )
+    instead.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="do all but the steps: encode the text, compile, tell the memory it takes; touches no run directory",
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Pretrain a model, or go on with a run."""
     from elmo_jax import config_io
-    from elmo_jax.train.pretrain import pretrain
 
     config = config_io.experiment(options.config)
     for path, text in options.overrides:
@@ -40,4 +46,10 @@ def run(options: argparse.Namespace) -> int:
     if options.show_config:
         print(config_io.to_json(config), end="")
         return COMPLETE
+    if options.dry_run:
+        from elmo_jax.train.dry_run import dry_run
+
+        return dry_run(config)
+    from elmo_jax.train.pretrain import pretrain
+
     return pretrain(config)

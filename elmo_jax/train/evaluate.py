@@ -107,24 +107,42 @@ class Evaluator:
         """
         # Once for all steps: arrays of the host would be copied to every device at each.
         params = jax.device_put(params, self._devices.sharding(REPLICATED))
+        word_ids = corpus.word_ids(self._vocabulary)
+        n_rows, batches = self._batches(corpus, word_ids, streams)
+        # Every process takes the same number of steps, whenever its own rows end.
+        steps = batches.rows.n_windows(self._config.train.unroll_steps)
+        sums = self._sum(params, n_rows, prefetch(batches.stream(batches.start(), steps=steps)), corpus, progress)
+        unknown = np.asarray(word_ids == self._vocabulary.unk_id)
+        words = np.asarray(corpus.type_counts)
+        oov = int(words[2:][unknown[2:]].sum())
+        nll = {direction: sums[f"nll_{direction}"] for direction in self._config.model.directions}
+        return Perplexity(nll, round(sums["count"]), oov, corpus.n_tokens, streams)
+
+    def lower(self, params: Any, corpus: Corpus, *, streams: int) -> Any:
+        """The step of such a call, traced and ready to be compiled (``jax.stages.Lowered``).
+
+        Args:
+            params: shapes and dtypes of the parameters.
+            corpus: as for a call.
+            streams: as for a call.
+        """
+        n_rows, batches = self._batches(corpus, corpus.word_ids(self._vocabulary), streams)
+        state = EvalState(params, jax.eval_shape(lambda: zero_carry(self._config.model, n_rows)))
+        batch, _ = batches.at(batches.start())
+        step: Any = self._step
+        return step.lower(self._devices.state_like(state, EVAL_SPECS), self._devices.place_batch(batch))
+
+    def _batches(self, corpus: Corpus, word_ids: np.ndarray, streams: int) -> tuple[int, Batches]:
+        """How many rows all devices have together, and the batches of this process's."""
         wanted = streams or STATELESS_ROWS
         # Rows beyond the wanted ones fill up the last device and read nothing.
         n_devices = len(self._devices.devices)
         n_rows = -(-wanted // n_devices) * n_devices
         mine = self._devices.rows(n_rows)
         rows = Rows(corpus, n_rows=wanted, rows=mine, seed=None, epochs=1, reset=0.0 if streams else 1.0)
-        word_ids = corpus.word_ids(self._vocabulary)
-        model, length = self._config.model, self._config.train.unroll_steps
-        parts = len(self._devices.local_devices)
-        batches = Batches(rows, corpus, word_ids, parts, model.token_width, length, len(model.directions))
-        # Every process takes the same number of steps, whenever its own rows end.
-        stream = prefetch(batches.stream(rows.start(), steps=rows.n_windows(length)))
-        sums = self._sum(params, n_rows, stream, corpus, progress)
-        unknown = np.asarray(word_ids == self._vocabulary.unk_id)
-        words = np.asarray(corpus.type_counts)
-        oov = int(words[2:][unknown[2:]].sum())
-        nll = {direction: sums[f"nll_{direction}"] for direction in model.directions}
-        return Perplexity(nll, round(sums["count"]), oov, corpus.n_tokens, streams)
+        model = self._config.model
+        shape = len(self._devices.local_devices), model.token_width, self._config.train.unroll_steps
+        return n_rows, Batches(rows, corpus, word_ids, *shape, len(model.directions))
 
     def _sum(self, params: Any, n_rows: int, batches: Any, corpus: Corpus, progress: bool) -> dict[str, float]:
         sharding = self._devices.sharding(BY_ROWS)

@@ -61,6 +61,15 @@ class Inputs:
         per_step = train.batch_size * train.unroll_steps
         return train.n_steps or math.ceil(train.n_epochs * self.corpus.n_predictions / per_step)
 
+    @property
+    def identity(self) -> dict[str, str | None]:
+        """What a run goes on with unchanged, wherever its files lie."""
+        return {
+            "training text": self.corpus.fingerprint,
+            "held-out text": self.heldout.fingerprint if self.heldout else None,
+            "vocabulary": self.vocabulary.digest(),
+        }
+
     def rows(self, mine: range) -> Rows:
         """The endless rows of the training text that a process reads.
 

@@ -5,6 +5,11 @@ import sys
 import threading
 from types import FrameType, TracebackType
 
+from elmo_jax.exit_status import COMPLETE, INTERRUPTED, TERMINATED
+
+# As shells have it: 128 + the signal's number.
+STATUS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+
 
 class Interruption:
     """While in effect, the first SIGTERM or SIGINT is only noted; a second one acts as usual.
@@ -22,7 +27,7 @@ class Interruption:
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is not threading.main_thread():
             return self
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STATUS:
             self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -38,8 +43,8 @@ class Interruption:
 
     @property
     def exit_status(self) -> int:
-        """128 + the signal's number, as shells have it: 143 for SIGTERM, 130 for Ctrl-C; 0 without one."""
-        return 0 if self.signal is None else 128 + self.signal
+        """143 for SIGTERM, 130 for Ctrl-C; 0 without one."""
+        return COMPLETE if self.signal is None else STATUS[signal.Signals(self.signal)]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = number

@@ -1,6 +1,7 @@
 """Pretraining: text in; checkpoints, held-out perplexity and exported weights out."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,20 @@ import numpy as np
 
 from elmo_jax import checkpoint, telemetry, trackers
 from elmo_jax.config import Config
-from elmo_jax.data.batches import Batches, prefetch
-from elmo_jax.errors import UserError
+from elmo_jax.data.batches import prefetch
+from elmo_jax.exit_status import COMPLETE
 from elmo_jax.interop import bilm_tf
-from elmo_jax.model.bilm import BiLM, compute_dtype, smallest_inputs, zero_carry
 from elmo_jax.parallel import BY_ROWS, REPLICATED, DataParallel
-from elmo_jax.train import loop, optim, summary
+from elmo_jax.train import loop, memory, optim, run_lock, summary
+from elmo_jax.train.debug import WatchedStep
 from elmo_jax.train.early_stopping import EarlyStopping
-from elmo_jax.train.evaluate import Evaluator
 from elmo_jax.train.inputs import Inputs, gather
 from elmo_jax.train.interruption import Interruption
 from elmo_jax.train.profiler import ProfilerWindow
+from elmo_jax.train.program import Program
 from elmo_jax.train.report import TrainingReport
 from elmo_jax.train.run_directory import RunDirectory
-from elmo_jax.train.step import STATE_SPECS, TrainState, make_train_step
+from elmo_jax.train.step import STATE_SPECS, TrainState
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,13 @@ def pretrain(config: Config) -> int:
     run = RunDirectory(Path(config.run_dir))
     run.check_free()
     trackers.check_installed(config.watch)
+    remedy = memory.remedy(config.train, len(devices.devices))
+    with run_lock.hold(run.path), memory.shortage_is_told(remedy):
+        return _pretrain(config, run, devices)
+
+
+def _pretrain(config: Config, run: RunDirectory, devices: DataParallel) -> int:
+    """``pretrain`` with the run directory to itself."""
     clock = telemetry.Clock()
     with clock.measure("text"):
         inputs = gather(config)
@@ -87,11 +95,8 @@ class _Pretraining:
         self.run_directory, self.inputs, self.devices = run, inputs, devices
         self.clock, self.writer, self.saved, self.profiler = clock, writer, saved, profiler
         self.config, self.until = inputs.config, inputs.n_steps
-        self.model = BiLM(self.config.model, inputs.clusters, compute_dtype(self.config.model))
-        self.optimizer = optim.make_optimizer(self.config.optimizer, self.until)
-        self.evaluator = Evaluator(self.model, self.config, inputs.vocabulary, devices)
+        self.program = Program(inputs, devices)
         self.early_stopping = EarlyStopping(self.config.evaluation.patience)
-        self.batches = self._batches()
 
     def run(self) -> int:
         """Train until done, stopped early or interrupted."""
@@ -112,26 +117,9 @@ class _Pretraining:
                 return interruption.exit_status
         return self._finish(step)
 
-    def _batches(self) -> Batches:
-        train, model, corpus = self.config.train, self.config.model, self.inputs.corpus
-        rows = self.inputs.rows(self.devices.rows(train.batch_size, train.gradient_accumulation))
-        parts = len(self.devices.local_devices) * train.gradient_accumulation
-        word_ids = corpus.word_ids(self.inputs.vocabulary)
-        shape = parts, model.token_width, train.unroll_steps, len(model.directions)
-        return Batches(rows, corpus, word_ids, *shape)
-
     def _train(self, start: Start, interruption: Interruption) -> int:
-        train, optimizer = self.config.train, self.config.optimizer
-        step = make_train_step(
-            self.model,
-            self.optimizer,
-            loss_scale=optimizer.loss_scale or float(train.unroll_steps),
-            seed=train.seed,
-            parts=train.gradient_accumulation,
-            ema_decay=optimizer.ema_decay,
-        )
-        compiled = self.devices.wrap(step, STATE_SPECS, outputs=(STATE_SPECS, REPLICATED))
-        tokens = train.batch_size * train.unroll_steps
+        step = self._step()
+        tokens = self.config.train.batch_size * self.config.train.unroll_steps
         done = start.report["tokens"] if start.report else 0
         progress = telemetry.Progress(done + (self.until - start.step) * tokens, done, "tokens")
         self.report = TrainingReport(
@@ -142,16 +130,16 @@ class _Pretraining:
             every=self.config.log_every_steps,
             until=self.until,
             per_epoch=self.inputs.corpus.n_predictions,
-            learning_rate=optim.schedule(optimizer, self.until),
-            clip_norm=optimizer.all_clip_norm_val,
+            learning_rate=optim.schedule(self.config.optimizer, self.until),
+            clip_norm=self.config.optimizer.all_clip_norm_val,
         )
         if start.report:
             self.report.restore(start.report)
-        batches = prefetch(self.batches.stream(start.position))
+        batches = prefetch(self.program.batches.stream(start.position))
         try:
             _, done = loop.run(
                 self.devices.place_state(start.state, STATE_SPECS),
-                self.profiler.around(lambda s, batch: compiled(s, self.devices.place_batch(batch)), start.step),
+                self.profiler.around(step, start.step),
                 batches,
                 start=start.step,
                 until=self.until,
@@ -173,13 +161,20 @@ class _Pretraining:
             self.saved.wait()
         return done
 
+    def _step(self) -> Callable[[TrainState, Any], tuple[TrainState, Any]]:
+        """The step as the loop calls it, with a batch of this process."""
+        if self.config.debug:
+            return WatchedStep(self.program.train_step(), self.devices)
+        step = self.devices.wrap(self.program.train_step(), STATE_SPECS, outputs=(STATE_SPECS, REPLICATED))
+        return lambda state, batch: step(state, self.devices.place_batch(batch))
+
     def _evaluate(self, step: int, state: TrainState) -> float | None:
         if self.inputs.heldout is None:
             return None
         limit = self.config.evaluation.max_tokens
         heldout = self.inputs.heldout.first(limit) if limit else self.inputs.heldout
         params = self.devices.global_state(state.learnt, STATE_SPECS.params)
-        result = self.evaluator(params, heldout, streams=self.config.evaluation.streams)
+        result = self.program.evaluator(params, heldout, streams=self.config.evaluation.streams)
         self.writer.write(step, {f"eval/{name}": value for name, value in result.as_dict().items()})
         telemetry.message(f"step {step}: held-out perplexity {result.average:.2f} ({result.kind})")
         self.early_stopping(step, result.average)
@@ -192,24 +187,14 @@ class _Pretraining:
             "step": step,
             "report": self.report.state(),
             "early stopping": self.early_stopping.state(),
-            **self._identity(),
+            **self.inputs.identity,
         }
         self.saved.save(step, learnt, rest, meta, perplexity=perplexity)
 
-    def _identity(self) -> dict[str, str | None]:
-        """What a run goes on with unchanged, wherever its files lie."""
-        heldout = self.inputs.heldout
-        return {
-            "training text": self.inputs.corpus.fingerprint,
-            "held-out text": heldout.fingerprint if heldout else None,
-            "vocabulary": self.inputs.vocabulary.digest(),
-        }
-
     def _start(self) -> Start:
         """Own run directory -> the run named by init_from -> random initialisation."""
-        like = jax.eval_shape(self._initial_state)
-        places = self.devices.shardings(like, STATE_SPECS)
-        like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), like, places)
+        like = self.program.state_like()
+        places = jax.tree.map(lambda x: x.sharding, like)
         learnt, rest = like.split()
         rest["position"] = jax.ShapeDtypeStruct(
             (self.config.train.batch_size, 3), jnp.int32, sharding=self.devices.sharding(BY_ROWS)
@@ -217,37 +202,18 @@ class _Pretraining:
         restored = self.saved.restore(learnt, rest)
         if restored is not None:
             return self._resume(restored)
-        state = jax.jit(self._initial_state, out_shardings=places)()
+        state = jax.jit(self.program.initial_state, out_shardings=places)()
         origin = f"random initialisation (seed {self.config.train.seed})"
         if self.config.init_from:
             source = RunDirectory(Path(self.config.init_from))
             step, params, _ = checkpoint.restore_params(source.checkpoints)
             origin = f"{source.path}, step {step}"
             state = state.replace(params=jax.device_put(params, places.params))
-        return Start(state, 0, self.batches.start(), None, origin)
-
-    def _initial_state(self) -> TrainState:
-        config = self.config
-        key = jax.random.key(config.train.seed)
-        params = self.model.init(key, *smallest_inputs(config.model), method="everything")["params"]
-        carry = zero_carry(config.model, config.train.batch_size)
-        average = None if config.optimizer.ema_decay is None else jax.tree.map(jnp.zeros_like, params)
-        return TrainState(jnp.int32(0), params, self.optimizer.init(params), carry, average)
+        return Start(state, 0, self.program.batches.start(), None, origin)
 
     def _resume(self, restored: checkpoint.Restored) -> Start:
         meta = restored.meta
-        if restored.step > self.until:
-            raise UserError(
-                f"{self.run_directory.path} has done {restored.step} steps, and this command asks for {self.until}: "
-                f"raise --config.train.n_steps (or n_epochs), or choose another --config.run_dir"
-            )
-        for name, now in self._identity().items():
-            if meta[name] != now:
-                raise UserError(
-                    f"the {name} of {self.run_directory.path} has changed since step {restored.step} "
-                    f"({meta[name]}, now {now}): a run goes on with the same {name}; restore it, or start a new run "
-                    f"with --config.run_dir=... --config.init_from={self.run_directory.path}"
-                )
+        self.run_directory.check_goes_on(restored.step, self.until, meta, self.inputs.identity)
         # A checkpoint from before there was early stopping counts from here on.
         self.early_stopping.restore(meta.get("early stopping", self.early_stopping.state()))
         position = self.devices.local_rows(restored.state["position"])
@@ -268,10 +234,10 @@ class _Pretraining:
         if self.inputs.heldout is not None:
             with self.clock.measure("evaluation"):
                 results = [
-                    self.evaluator(params, self.inputs.heldout, streams=streams, progress=True)
+                    self.program.evaluator(params, self.inputs.heldout, streams=streams, progress=True)
                     for streams in dict.fromkeys((self.config.evaluation.streams, 0))
                 ]
         with self.clock.measure("export"):
             notes = bilm_tf.export(self.run_directory.export, params, self.config, self.inputs.vocabulary)
         telemetry.message(summary.final(self.run_directory, step, stopped, best, results, notes, self.clock))
-        return 0
+        return COMPLETE

@@ -6,12 +6,14 @@
     metrics.jsonl   one line per logging interval and per evaluation
     export/         weights for other programs, written when training is complete
     summary.json    how the run ended
+    lock            while a process trains here: which one (train/run_lock.py)
 
 Everything in it is written by the program.
 """
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,7 @@ CHANGEABLE = (
 )
 
 # What a run that was stopped before its config.json was complete leaves behind.
-BEGUN = re.compile(r"vocab\.((counts|tokenizer)\.)?txt(\.[0-9a-f]{8})?|config\.json\.tmp")
+BEGUN = re.compile(r"lock|vocab\.((counts|tokenizer)\.)?txt(\.[0-9a-f]{8})?|config\.json\.tmp")
 
 
 class RunDirectory:
@@ -131,6 +133,31 @@ class RunDirectory:
                 raise UserError(
                     f"{self.path} belongs to a run with config.{path} = {old!r}, but this command has {new!r}; "
                     f"give the same value to continue it, or another --config.run_dir to start anew"
+                )
+
+    def check_goes_on(self, step: int, until: int, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        """Refuse to go on from a checkpoint to fewer steps, or with other text or words.
+
+        Args:
+            step: of the checkpoint.
+            until: steps that are asked for.
+            saved: what was saved with the checkpoint.
+            now: the identity of what this command reads (``Inputs.identity``).
+
+        Raises:
+            UserError: naming the steps, or what has changed.
+        """
+        if step > until:
+            raise UserError(
+                f"{self.path} has done {step} steps, and this command asks for {until}: "
+                f"raise --config.train.n_steps (or n_epochs), or choose another --config.run_dir"
+            )
+        for name, value in now.items():
+            if saved[name] != value:
+                raise UserError(
+                    f"the {name} of {self.path} has changed since step {step} ({saved[name]}, now {value}): a run goes "
+                    f"on with the same {name}; restore it, or start a new run with --config.run_dir=... "
+                    f"--config.init_from={self.path}"
                 )
 
     def create(self, config: Config, vocabulary: Vocabulary) -> None:
