@@ -1,5 +1,6 @@
 """The command line: it teaches, it does what it says, and a mistake is one line, exit status 2 and nothing written."""
 
+import gzip
 import io
 import json
 import re
@@ -10,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from elmo_jax import cli, config_io
 from elmo_jax.data.corpus import open_corpus
@@ -180,11 +182,16 @@ def test_vocab_writes_words_by_falling_count_and_their_counts(elmo, folder):
     assert status == 0
     assert (folder / "sub/vocab.txt").read_text().splitlines() == VOCABULARY
     assert (folder / "sub/vocab.counts.txt").read_text().splitlines() == list(map(str, COUNTS))
+    assert (folder / "sub/vocab.tokenizer.txt").read_text() == "whitespace\n"
     first, empty, *_ = out.splitlines()
     assert first == "sub/vocab.txt: 9 words of 10 tokens in 3 sentences; 0 tokens (0.00 %) are out of it"
     assert empty == ""
     assert {path.name for path in folder.iterdir()} == {"a.txt", "sub"}
-    assert {path.name for path in (folder / "sub").iterdir()} == {"vocab.txt", "vocab.counts.txt"}
+    assert {path.name for path in (folder / "sub").iterdir()} == {
+        "vocab.txt",
+        "vocab.counts.txt",
+        "vocab.tokenizer.txt",
+    }
 
 
 def test_vocab_leaves_the_encoded_text_where_it_is_told(elmo, folder):
@@ -223,6 +230,29 @@ def test_words_left_out_are_counted_as_unknown(elmo, folder, options, n_words, u
     assert (folder / "v.counts.txt").read_text().splitlines() == list(map(str, [3, 3, unknown, *COUNTS[3:n_words]]))
 
 
+@pytest.mark.parametrize(
+    ("options", "words", "tokenizer"),
+    [
+        (["--tokenizer", "unicode"], "! . Don't Go They they", "unicode"),
+        (["--tokenizer", "moses"], "! . Don Go They they 't", "moses en"),
+        (["--tokenizer", "moses", "--language", "de"], "! ' . Don Go They t they", "moses de"),
+        (["--sentences", "unicode"], "Don't Go! They they.", "whitespace"),
+    ],
+)
+@pytest.mark.parametrize("command", ["vocab", "encode"])
+def test_raw_text_is_cut_as_it_is_told(elmo, folder, command, options, words, tokenizer):
+    (folder / "raw.txt").write_text("They Don't Go! they.\n")
+    status, out, _ = elmo(command, "--text", "raw.txt", "--output", "made.txt", *options)
+    n_sentences = 2 if "--sentences" in options else 1
+    assert status == 0
+    if command == "vocab":
+        assert sorted((folder / "made.txt").read_text().splitlines()[3:]) == sorted(words.split())
+        assert (folder / "made.tokenizer.txt").read_text() == f"{tokenizer}\n"
+        assert f" in {n_sentences} sentences;" in out
+    else:
+        assert f" tokens, {n_sentences} sentences, 1 documents, {len(words.split()) + 2} types;" in out
+
+
 def test_vocab_replaces_a_file_only_by_force(elmo, mistake, folder):
     (folder / "v.txt").write_text("mine\n")
     assert mistake("vocab", "--text", "a.txt", "--output", "v.txt") == (
@@ -243,16 +273,26 @@ def test_vocab_replaces_a_file_only_by_force(elmo, mistake, folder):
             "no word of 6 is left with min_count 4 and max_vocabulary 800000: lower min_count (the ",
         ),
         (["--text", "empty.txt"], "empty.txt holds no tokens (2 empty lines): give text with one sentence a line"),
-        (["--text", "*.gz"], "no text file matches '*.gz': check the path"),
+        (["--text", "*.none"], "no text file matches '*.none': check the path"),
         (["--text", "."], "no text file matches '.': it is a directory; write './*'"),
         (["--text", ","], "no text file is named by ',': give one glob or several separated by commas"),
         (["--text", "latin.txt"], "latin.txt:2: invalid UTF-8 at byte 8 of the file"),
         (["--output", "a.txt/v.txt"], "cannot write a.txt"),
+        (["--tokenizer", "spacy"], "argument --tokenizer: invalid choice: 'spacy' (choose from "),
+        (["--tokenizer", "moses", "--language", "xx"], "language is 'xx': the rules of Moses know as, bn, ca, cs, de,"),
+        (
+            ["--language", "de"],
+            "--language is 'de': only the rules of Moses know languages; leave it out, or give --to",
+        ),
+        (["--text", "cut.txt.gz"], "cut.txt.gz: the compressed data is truncated or corrupt ("),
+        (["--text", "cut.txt.zst"], "cut.txt.zst: the compressed data is truncated or corrupt ("),
     ],
 )
 def test_a_vocabulary_that_cannot_be_built_is_refused(mistake, folder, options, message):
     (folder / "empty.txt").write_text("\n \n")
     (folder / "latin.txt").write_bytes(b"one two\n\xe9t\xe9\n")
+    (folder / "cut.txt.gz").write_bytes(gzip.compress(b"words\n")[:-1])
+    (folder / "cut.txt.zst").write_bytes(zstandard.compress(b"words\n")[:-1])
     assert mistake("vocab", "--text", "a.txt", "--output", "v.txt", *options).startswith(message)
 
 

@@ -3,6 +3,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from elmo_jax.data.corpus import prepare
+from elmo_jax.data.segmentation import Segmentation
+from elmo_jax.data.text import text_source
 from elmo_jax.data.vocab import Vocabulary, build, build_from_corpus
 from elmo_jax.errors import UserError
 
@@ -54,9 +57,10 @@ def test_the_specials_may_stand_anywhere(load):
 
 
 @pytest.mark.parametrize("counts", [None, [3, 3, 5, 7, 2]])
-def test_saved_is_loaded(tmp_path, counts):
-    Vocabulary([*SPECIALS, "old"], [1, 2, 3, 4]).save(tmp_path / "new" / "vocab.txt")
-    vocabulary = Vocabulary([*SPECIALS, "the", "\u2028x"[1:]], counts)
+@pytest.mark.parametrize("tokenizer", [None, "moses de"])
+def test_saved_is_loaded(tmp_path, counts, tokenizer):
+    Vocabulary([*SPECIALS, "old"], [1, 2, 3, 4], "unicode").save(tmp_path / "new" / "vocab.txt")
+    vocabulary = Vocabulary([*SPECIALS, "the", "\u2028x"[1:]], counts, tokenizer)
     vocabulary.save(tmp_path / "new" / "vocab.txt")
     loaded = Vocabulary.load(tmp_path / "new" / "vocab.txt")
     assert loaded.words == vocabulary.words
@@ -65,7 +69,8 @@ def test_saved_is_loaded(tmp_path, counts):
     if counts is not None:
         assert loaded.counts.dtype == np.int64
         assert loaded.counts.tolist() == counts
-    assert len(list((tmp_path / "new").iterdir())) == 1 + (counts is not None)
+    assert loaded.tokenizer == tokenizer
+    assert len(list((tmp_path / "new").iterdir())) == 1 + (counts is not None) + (tokenizer is not None)
 
 
 def test_digests_tell_vocabularies_apart():
@@ -149,3 +154,13 @@ def test_text_and_its_encoding_give_one_vocabulary(encoded, documents):
     assert of_text.words == of_corpus.words
     assert of_text.counts.tolist() == of_corpus.counts.tolist()
     assert of_corpus.counts.sum() == corpus.n_predictions + corpus.n_sentences  # <S> and </S>: one a direction each
+
+
+def test_the_vocabulary_of_raw_text_has_its_words_and_the_name_of_its_tokenizer(tmp_path):
+    path = tmp_path / "raw"
+    path.write_text("It's late. Isn't it?\n\nNo!\n")
+    source = text_source(str(path), Segmentation("unicode", "unicode"))
+    made = build_from_corpus(prepare(source, tmp_path / "cache"), 1, 20, "unicode")
+    assert made.words == [*SPECIALS, *["!", ".", "?", "Isn't", "It's", "No", "it", "late"]]
+    assert made.counts.tolist() == [3, 3, 0, *[1] * 8]
+    assert made.tokenizer == "unicode"

@@ -79,20 +79,12 @@ def test_raw_text_teaches_what_tokenised_text_does(run, tmp_path):
     assert {"isn't", "."} < set(vocabulary.words)
 
 
-@pytest.mark.parametrize(
-    ("data", "word", "name"),
-    [
-        ({"tokenizer": "moses"}, "isn", "moses en"),
-        ({"tokenizer": "moses", "language": "de", "sentences": "unicode"}, "'", "moses de"),
-        ({"tokenizer": "whitespace", "sentences": "unicode"}, "isn't", "whitespace"),
-    ],
-)
-def test_every_tokeniser_trains(tmp_path, data, word, name):
-    c = raw(tmp_path, **data)
+def test_the_rules_of_moses_train(tmp_path):
+    c = raw(tmp_path, tokenizer="moses", language="de", sentences="unicode")
     assert pretrain(c) == 0
     vocabulary = Vocabulary.load(Path(c.run_dir) / "vocab.txt")
-    assert word in vocabulary.words
-    assert vocabulary.tokenizer == name
+    assert {"'", "isn", ","} < set(vocabulary.words)
+    assert vocabulary.tokenizer == "moses de"
 
 
 # elmo eval
@@ -100,8 +92,8 @@ def test_every_tokeniser_trains(tmp_path, data, word, name):
 
 def test_eval_cuts_text_as_the_run_did(run, perplexity):
     expected = perplexity("--text", run.data.heldout)
-    lines = Path(run.run_dir, "metrics.jsonl").read_text().splitlines()
-    assert expected["count"] == max(json.loads(line).get("eval/count", 0) for line in lines)
+    in_training = json.loads(Path(run.run_dir, "summary.json").read_text())["heldout"][1]
+    assert {name: expected[name] for name in in_training} == in_training
     stated = ["--tokenizer", "unicode", "--sentences", "unicode", "--language", "en"]
     assert perplexity("--text", run.data.heldout, *stated) == expected
     text = tokenised(run.data.heldout, Segmentation("unicode", "unicode"))

@@ -1,0 +1,68 @@
+"""Speed of every way to cut raw text into sentences and tokens, on one core, in JSON lines.
+
+    python benchmarks/segmentation.py FILE [language]
+
+The file is plain text; its first lines are taken, about a megabyte. Rates are of the best of three; ``encode`` is the
+whole way from the file to an encoded corpus. ``uniseg`` are the rules as that package applies them itself, on a
+hundredth of the lines.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from uniseg.sentencebreak import sentences
+from uniseg.wordbreak import words
+
+from elmo_jax.data.corpus import encode, open_corpus
+from elmo_jax.data.segmentation import Segmentation
+from elmo_jax.data.text import read_sentences
+
+BYTES = 1_000_000
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """The shortest of three runs."""
+    times = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+def report(what: str, lines: list[str], cut: Callable[[str], Iterable[object]], **more: float) -> None:
+    """Measure one way to cut lines."""
+    taken = seconds(lambda: [list(cut(line)) for line in lines])
+    n_characters = sum(map(len, lines))
+    print(json.dumps({"what": what, "characters_per_second": round(n_characters / taken), **more}), flush=True)
+
+
+def main(path: Path, language: str) -> None:
+    """Every tokeniser with every kind of sentences."""
+    with path.open(encoding="utf-8") as file:
+        lines = [line.rstrip("\n") for line in file.readlines(BYTES)]
+    for tokenizer in ("whitespace", "unicode", "moses"):
+        for kind in ("lines", "unicode"):
+            cut = Segmentation(tokenizer, kind, language if tokenizer == "moses" else "en")
+            tokens = sum(len(sentence) for line in lines for sentence in cut(line))
+            with tempfile.TemporaryDirectory() as name:
+                shard, corpus = Path(name, "shard.txt"), Path(name, "corpus")
+                shard.write_text("\n".join(lines), encoding="utf-8")
+                begin = time.perf_counter()
+                encode(read_sentences([shard], segmentation=cut), corpus)
+                encoding = time.perf_counter() - begin
+                assert open_corpus(corpus).n_tokens == tokens
+            report(
+                f"{cut.tokens}, {kind}", lines, cut, tokens=tokens, encode_tokens_per_second=round(tokens / encoding)
+            )
+    few = lines[: max(1, len(lines) // 100)]
+    report("uniseg words", few, words)
+    report("uniseg sentences", few, sentences)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "en")
