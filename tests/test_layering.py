@@ -31,14 +31,12 @@ MAY_IMPORT = {
     "checkpoint": {"errors", "digest", "checkpoint_files"},
     "telemetry": {"errors"},
     "trackers": CONFIG | {"telemetry"},
-    "curves": CONFIG,
-    "panels": set(),
-    "plots": {"errors", "curves", "panels"},
+    "analysis": CONFIG,
     "interop": INFRASTRUCTURE,
     "exit_status": set(),
     "train": INFRASTRUCTURE | {"interop", "exit_status"},
     "embed": TRAIN,
-    "commands": TRAIN | {"curves", "embed", "panels", "plots"},
+    "commands": TRAIN | {"analysis", "embed"},
     "cli": {"errors", "commands", "exit_status"},
 }
 # The loop drives any step over any batches: it knows no model and no data.

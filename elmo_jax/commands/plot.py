@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from elmo_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from elmo_jax.curves import RunCurves
+    from elmo_jax.analysis.curves import RunCurves
 
 NAME = "plot"
 SUMMARY = "Draw learning curves of runs."
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Draw learning curves of runs."""
-    from elmo_jax import curves, panels, plots
+    from elmo_jax.analysis import curves, panels, plots
     from elmo_jax.telemetry import summary_table
 
     name = options.output.removesuffix(".png").removesuffix(".svg")

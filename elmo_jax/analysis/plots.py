@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from elmo_jax.curves import RunCurves, smoothed
+from elmo_jax.analysis.curves import RunCurves, smoothed
+from elmo_jax.analysis.panels import Panel, panel_of
 from elmo_jax.errors import UserError
-from elmo_jax.panels import Panel, panel_of
 
 AXIS_LABELS = {"tokens": "tokens seen", "steps": "steps", "hours": "hours in training steps"}
 

@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from elmo_jax import config_io, curves
+from elmo_jax import config_io
+from elmo_jax.analysis import curves
 from elmo_jax.config import Config, Data, Train
 from elmo_jax.errors import UserError
 

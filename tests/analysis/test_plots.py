@@ -5,9 +5,10 @@ import struct
 
 import numpy as np
 import pytest
-
-from elmo_jax import cli, curves, panels, plots
 from tests.test_curves import make_run
+
+from elmo_jax import cli
+from elmo_jax.analysis import curves, panels, plots
 
 
 def perplexities(n, start, factor):
