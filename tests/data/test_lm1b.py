@@ -157,7 +157,11 @@ def test_a_tar_that_ends_within_a_file_is_refused(tmp_path):
     assert "is truncated or corrupt" in refusal(tmp_path, archive)
 
 
-@pytest.mark.parametrize("data", [b"", b"<html>404 Not Found</html>" * 100, gzip.compress(b"some text\n" * 1000)])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"<html>404 Not Found</html>" * 100, gzip.compress(b"some text\n" * 1000)],
+    ids=["nothing", "a web page", "no tar"],
+)
 def test_what_is_no_archive_is_refused(tmp_path, data):
     (tmp_path / "file").write_bytes(data)
     assert refusal(tmp_path, tmp_path / "file").startswith(f"{tmp_path}/file is ")
