@@ -14,7 +14,7 @@ def moving_average(average: Any, params: Any, decay: float, step: jax.Array) -> 
     weighted mean of weights that there were, from the first step on, and never of the random ones before it.
 
     Args:
-        average: before the step; what it is before the first one does not matter.
+        average: before the step; zeros before the first one.
         params: the weights after the step.
         decay: between 0 and 1; about the last ``1 / (1 - decay)`` steps count.
         step: int32 scalar, steps done with this one, at least 1.

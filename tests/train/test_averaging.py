@@ -35,12 +35,11 @@ def test_it_is_the_weighted_mean_of_all_weights_so_far(decay):
     rng = np.random.default_rng(0)
     trajectory = np.cumsum(rng.normal(size=(50, 7)), axis=0).astype(np.float32)
     update = jax.jit(lambda average, params, step: moving_average(average, params, decay, step))
-    # What is there before the first step must not matter.
-    average = {"kernel": jnp.full(7, 1e3)}
+    average = {"kernel": jnp.zeros(7)}
     for step, weights in enumerate(trajectory, 1):
         average = update(average, {"kernel": weights}, jnp.int32(step))
         wanted = brute_force(trajectory[:step], decay)
-        np.testing.assert_allclose(average["kernel"], wanted, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(average["kernel"], wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +81,6 @@ def raw_weights(c, step):
 
 def learnt(c, step=None):
     return checkpoint.restore_params(Path(c.run_dir) / "checkpoints", step=step)[1]
-
-
-def assert_same(got, wanted, **tolerance):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), got, wanted)
 
 
 def test_without_it_there_is_nothing_in_memory_or_in_a_checkpoint(plain):
@@ -148,5 +143,5 @@ def test_another_run_starts_from_the_average_under_pmap_too(averaged, tmp_path):
         optimizer={"learning_rate": 1e-12},
     )
     assert pretrain(c) == 0
-    assert_same(learnt(c), learnt(averaged), atol=1e-8)
-    assert_same(raw_weights(c, 1), learnt(averaged), atol=1e-8)
+    for weights in (learnt(c), raw_weights(c, 1)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8), weights, learnt(averaged))
