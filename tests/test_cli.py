@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from elmo_jax import cli, config_io
+from elmo_jax.exit_status import EXPLANATION
 from tests.filesystems import contents, small_disk
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,7 +68,8 @@ def test_help_lists_the_commands_with_an_example_and_the_exit_status(elmo):
     assert (status, err) == (0, "")
     assert all(re.search(rf"^    {command} +[A-Z]", out, re.MULTILINE) for command in COMMANDS)
     assert "elmo train --config quickstart" in out
-    assert "exit status: 0 complete; 2 a mistake" in out
+    assert EXPLANATION in out
+    assert re.search(r"^  75 +another process trains in this run directory", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
