@@ -16,6 +16,7 @@ import zstandard
 from elmo_jax import cli, config_io
 from elmo_jax.data.corpus import open_corpus
 from elmo_jax.data.report import corpus_report
+from elmo_jax.exit_status import EXPLANATION
 from tests.filesystems import contents, small_disk
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,7 +73,8 @@ def test_help_lists_the_commands_with_an_example_and_the_exit_status(elmo):
     assert (status, err) == (0, "")
     assert all(re.search(rf"^    {command}\s+[A-Z]", out, re.MULTILINE) for command in COMMANDS)
     assert "elmo train --config quickstart" in out
-    assert "exit status: 0 complete; 2 a mistake" in out
+    assert EXPLANATION in out
+    assert re.search(r"^  75 +another process trains in this run directory", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -10,13 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from elmo_jax import checkpoint, cli
 from elmo_jax.checkpoint_files import read_meta
 from elmo_jax.config import LSTM, CharCNN, CharEmbedding, Config, Data, Evaluation, Model, Optimizer, Softmax, Train
-from elmo_jax.errors import UserError
+from elmo_jax.errors import BusyError, UserError
+from elmo_jax.train import run_lock
 from elmo_jax.train.pretrain import pretrain
 from elmo_jax.train.report import TrainingReport
 from tests.filesystems import contents, fill, small_disk
@@ -212,6 +214,30 @@ def test_pmap_trains_as_shard_map_does(unbroken, tmp_path):
     assert pretrain(c) == 0
     last, wanted = result(c.run_dir)[3][-1], unbroken[1][3][-1]
     assert last["eval/perplexity"] == pytest.approx(wanted["eval/perplexity"], rel=1e-4)
+
+
+def test_debugging_changes_nothing_but_the_time(unbroken, tmp_path):
+    c = elsewhere(unbroken, tmp_path, debug=True)
+    assert pretrain(c) == 0
+    assert result(c.run_dir) == unbroken[1]
+
+
+def test_memory_that_runs_out_is_an_error_with_a_remedy(unbroken, tmp_path, monkeypatch):
+    def full(self, step, metrics):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1024 bytes.")
+
+    monkeypatch.setattr(TrainingReport, "__call__", full)
+    with pytest.raises(UserError, match=r"^out of memory: Out of .*; lower --config.train.batch_size \(it is 8\)"):
+        pretrain(elsewhere(unbroken, tmp_path))
+
+
+def test_a_second_process_in_the_same_directory_is_refused_and_changes_nothing(unbroken):
+    folder = Path(unbroken[0].run_dir)
+    with run_lock.hold(folder):
+        before = contents(folder)
+        with pytest.raises(BusyError, match=rf"^{folder} is in use by process \d+ on "):
+            pretrain(unbroken[0])
+        assert contents(folder) == before
 
 
 def test_init_from_starts_from_the_best_weights_of_another_run(unbroken, tmp_path):
