@@ -8,7 +8,7 @@ dropout 0.1, windows of 20, ten epochs, 128 rows on each of three GPUs. They tra
 --config.model.softmax.kind=sampled.
 """
 
-from elmo_jax.config import Config, Data, Model, Train
+from elmo_jax.config import PUBLISHED_OPTIMIZER, Config, Data, Model, Train
 
 
 def get_config() -> Config:
@@ -18,4 +18,5 @@ def get_config() -> Config:
         model=Model(),
         data=Data(source="text"),
         train=Train(batch_size=384, unroll_steps=20, n_epochs=10),
+        optimizer=PUBLISHED_OPTIMIZER,
     )

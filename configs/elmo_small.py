@@ -6,7 +6,7 @@ Sizes and hyperparameters as published (Peters et al. 2018): Adagrad 0.2, clippi
 20, ten epochs.
 """
 
-from elmo_jax.config import LSTM, CharCNN, Config, Data, Model, Train
+from elmo_jax.config import LSTM, PUBLISHED_OPTIMIZER, CharCNN, Config, Data, Model, Train
 
 
 def get_config() -> Config:
@@ -16,4 +16,5 @@ def get_config() -> Config:
         model=Model(char_cnn=CharCNN(n_highway=1), lstm=LSTM(dim=1024, projection_dim=128)),
         data=Data(source="text"),
         train=Train(batch_size=128, unroll_steps=20, n_epochs=10),
+        optimizer=PUBLISHED_OPTIMIZER,
     )

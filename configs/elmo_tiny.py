@@ -5,7 +5,7 @@
 Three million tokens of English books: held-out perplexity 231 (benchmarks/RESULTS.md), under an hour on two CPU cores.
 """
 
-from elmo_jax.config import LSTM, CharCNN, Config, Data, Model, Train
+from elmo_jax.config import LSTM, CharCNN, Config, Data, Model, Optimizer, Train
 
 
 def get_config() -> Config:
@@ -18,4 +18,5 @@ def get_config() -> Config:
         ),
         data=Data(source="text"),
         train=Train(batch_size=32, unroll_steps=20, n_epochs=1),
+        optimizer=Optimizer(learning_rate=0.004),
     )

@@ -5,7 +5,7 @@
 About 300 thousand tokens, four epochs: five minutes, held-out perplexity about 92.
 """
 
-from elmo_jax.config import LSTM, CharCNN, Checkpoint, Config, Data, Evaluation, Model, Train
+from elmo_jax.config import LSTM, CharCNN, Checkpoint, Config, Data, Evaluation, Model, Optimizer, Train
 
 
 def get_config() -> Config:
@@ -18,6 +18,7 @@ def get_config() -> Config:
         ),
         data=Data(source="pydoc", min_count=2),
         train=Train(batch_size=32, unroll_steps=20, n_epochs=4),
+        optimizer=Optimizer(learning_rate=0.004),
         evaluation=Evaluation(every_steps=500),
         checkpoint=Checkpoint(every_steps=500),
     )

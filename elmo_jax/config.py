@@ -162,12 +162,14 @@ class Train:
 class Optimizer:
     """The optimiser, from Optax, and its learning rate over the steps."""
 
-    name: Literal["adagrad", "adamw", "adafactor", "lion"] = "adagrad"
-    # The highest; None = 0.2 for adagrad, as published, and what suits the others (train/optim.py).
+    # The default was the best of a comparison (docs/training.md); the published one is PUBLISHED_OPTIMIZER.
+    name: Literal["adagrad", "adamw", "adafactor", "lion"] = "adamw"
+    # The highest; None = what suits the optimiser (train/optim.py), such as 0.2 for adagrad, as published.
     learning_rate: float | None = None
     # After a linear warm-up; "inverse_sqrt" falls with the square root of the step.
-    schedule: Literal["constant", "cosine", "inverse_sqrt"] = "constant"
-    warmup_steps: int = 0
+    schedule: Literal["constant", "cosine", "inverse_sqrt"] = "cosine"
+    # None = a twentieth of the run, at most 200.
+    warmup_steps: int | None = None
     # Cosine: the learning rate at the last step, as a fraction of its peak.
     final_fraction: float = 0.0
     all_clip_norm_val: float = 10.0
@@ -180,6 +182,10 @@ class Optimizer:
     b2: float | None = None
     # Evaluate, keep as the best and export an exponential moving average of the weights; None = the weights themselves.
     ema_decay: float | None = None
+
+
+# Of all published ELMo models (ELMO_SPEC 2.12).
+PUBLISHED_OPTIMIZER = Optimizer(name="adagrad", schedule="constant", warmup_steps=0)
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ def _training(c: "Config") -> list[Rule]:
         (0 <= train.reset_probability <= 1, "train.reset_probability", "must be between 0 and 1"),
         (0 <= train.seed < 2**31, "train.seed", "must be between 0 and 2147483647"),
         (opt.learning_rate is None or opt.learning_rate > 0, "optimizer.learning_rate", "must be above 0, or none"),
-        (opt.warmup_steps >= 0, "optimizer.warmup_steps", "must be 0 or more"),
+        (opt.warmup_steps is None or opt.warmup_steps >= 0, "optimizer.warmup_steps", "must be 0 or more, or none"),
         (0 <= opt.final_fraction <= 1, "optimizer.final_fraction", "must be between 0 and 1"),
         (opt.all_clip_norm_val > 0, "optimizer.all_clip_norm_val", "must be above 0"),
         (opt.loss_scale is None or opt.loss_scale > 0, "optimizer.loss_scale", "must be above 0, or none"),

@@ -192,7 +192,7 @@ OUT_OF_RANGE = [
     ("train.reset_probability", "1.5", "must be between 0 and 1"),
     ("train.seed", "-1", "must be between 0 and 2147483647"),
     ("optimizer.learning_rate", "0", "must be above 0, or none"),
-    ("optimizer.warmup_steps", "-1", "must be 0 or more"),
+    ("optimizer.warmup_steps", "-1", "must be 0 or more, or none"),
     ("optimizer.final_fraction", "1.5", "must be between 0 and 1"),
     ("optimizer.all_clip_norm_val", "0", "must be above 0"),
     ("optimizer.loss_scale", "0", "must be above 0, or none"),
@@ -239,9 +239,13 @@ UNREAD = [
         "config.optimizer.schedule=cosine",
     ),
     ({"optimizer.name": "adamw", "optimizer.initial_accumulator": "0.1"}, "1.0", "config.optimizer.name=adagrad"),
-    ({"optimizer.weight_decay": "0.1"}, "0.0", "config.optimizer.name=adamw, adafactor or lion"),
+    (
+        {"optimizer.name": "adagrad", "optimizer.weight_decay": "0.1"},
+        "0.0",
+        "config.optimizer.name=adamw, adafactor or lion",
+    ),
     ({"optimizer.name": "adafactor", "optimizer.b1": "0.5"}, "0.9", "config.optimizer.name=adamw or lion"),
-    ({"optimizer.b2": "0.5"}, "None", "config.optimizer.name=adamw or lion"),
+    ({"optimizer.name": "adagrad", "optimizer.b2": "0.5"}, "None", "config.optimizer.name=adamw or lion"),
 ]
 
 # Fields set together, the one that the message is about, and what it says of it.
@@ -326,7 +330,7 @@ def test_the_last_value_within_the_range_is_good(path, text):
     [
         {"optimizer.schedule": "cosine", "optimizer.final_fraction": "1"},
         {"optimizer.name": "lion", "optimizer.b1": "0", "optimizer.b2": "0", "optimizer.weight_decay": "0.1"},
-        {"optimizer.initial_accumulator": "0.1"},
+        {"optimizer.name": "adagrad", "optimizer.initial_accumulator": "0.1"},
         {"model.softmax.kind": "sampled", "model.softmax.n_negative_samples_batch": "1"},
         {"train.state": "random", "train.reset_probability": "0.5"},
         {"data.tokenizer": "moses", "data.language": "de"},

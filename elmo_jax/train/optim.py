@@ -14,13 +14,18 @@ def peak_rate(config: Optimizer) -> float:
     return DEFAULT_RATES[config.name] if config.learning_rate is None else config.learning_rate
 
 
+def warmup_steps(config: Optimizer, n_steps: int) -> int:
+    """Steps of the warm-up: the configured ones, or a twentieth of the run, at most 200."""
+    return min(200, n_steps // 20) if config.warmup_steps is None else config.warmup_steps
+
+
 def schedule(config: Optimizer, n_steps: int) -> optax.Schedule:
     """Learning rate by step: linear warm-up, then constant, cosine or inverse square root.
 
     The cosine ends at ``final_fraction`` of the peak, at step ``n_steps``. The inverse square root is that of Vaswani
     et al. (2017): ``peak * sqrt(warmup_steps / step)``, where no warm-up counts as one step.
     """
-    peak, warm = peak_rate(config), config.warmup_steps
+    peak, warm = peak_rate(config), warmup_steps(config, n_steps)
     after = {
         "constant": optax.constant_schedule(peak),
         "cosine": optax.cosine_decay_schedule(peak, max(1, n_steps - warm), config.final_fraction),
@@ -42,7 +47,7 @@ def make_optimizer(config: Optimizer, n_steps: int) -> optax.GradientTransformat
 
     Args:
         config: the optimiser's fields.
-        n_steps: length of the run, for the cosine schedule.
+        n_steps: length of the run, for the warm-up and the cosine schedule.
     """
     rate, decay = schedule(config, n_steps), {"weight_decay": config.weight_decay, "mask": _is_matrix}
     update = {

@@ -7,6 +7,7 @@ import numpy as np
 
 from elmo_jax.config import (
     LSTM,
+    PUBLISHED_OPTIMIZER,
     CharCNN,
     CharEmbedding,
     Checkpoint,
@@ -14,7 +15,6 @@ from elmo_jax.config import (
     Data,
     Evaluation,
     Model,
-    Optimizer,
     Softmax,
     Train,
 )
@@ -49,7 +49,7 @@ def config(folder: Path, **changes) -> Config:
             train=str(folder / "train.txt"), heldout=str(folder / "heldout.txt"), cache_dir=str(folder / "encoded")
         ),
         train=Train(batch_size=8, unroll_steps=5, n_steps=12),
-        optimizer=Optimizer(),
+        optimizer=PUBLISHED_OPTIMIZER,
         evaluation=Evaluation(every_steps=6, streams=4),
         checkpoint=Checkpoint(every_steps=4),
         log_every_steps=3,

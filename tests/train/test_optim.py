@@ -1,17 +1,19 @@
 """The optimiser is the published one; the schedule goes where it says."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from elmo_jax.config import Optimizer
+from elmo_jax.config import PUBLISHED_OPTIMIZER, Optimizer
 from elmo_jax.train.optim import make_optimizer, schedule
 
 
 def test_adagrad_is_that_of_bilm_tf():
     """acc <- acc + g^2 from 1.0; w <- w - 0.2 g / sqrt(acc), no epsilon (ELMO_SPEC 2.12)."""
-    optimizer = make_optimizer(Optimizer(), 100)
+    optimizer = make_optimizer(PUBLISHED_OPTIMIZER, 100)
     params = {"kernel": jnp.array([1.0, -2.0])}
     state = optimizer.init(params)
     weight, accumulator = np.array([1.0, -2.0]), np.ones(2)
@@ -24,7 +26,9 @@ def test_adagrad_is_that_of_bilm_tf():
 
 
 def test_gradients_are_clipped_by_their_global_norm():
-    optimizer = make_optimizer(Optimizer(learning_rate=1.0, initial_accumulator=1e12, all_clip_norm_val=10.0), 1)
+    optimizer = make_optimizer(
+        dataclasses.replace(PUBLISHED_OPTIMIZER, learning_rate=1.0, initial_accumulator=1e12, all_clip_norm_val=10.0), 1
+    )
     gradients = {"a": jnp.array([30.0]), "b": {"kernel": jnp.array([40.0])}}
     updates, _ = optimizer.update(gradients, optimizer.init(gradients), gradients)
     np.testing.assert_allclose(
@@ -57,13 +61,22 @@ def test_warm_up_then_cosine():
 def test_warm_up_then_inverse_square_root():
     rate = schedule(Optimizer(learning_rate=1.0, schedule="inverse_sqrt", warmup_steps=100), 10_000)
     assert [float(rate(k)) for k in (0, 100, 400, 10_000)] == pytest.approx([1 / 101, 1.0, 0.5, 0.1])
-    rate = schedule(Optimizer(learning_rate=1.0, schedule="inverse_sqrt"), 100)
+    rate = schedule(Optimizer(learning_rate=1.0, schedule="inverse_sqrt", warmup_steps=0), 100)
     assert [float(rate(k)) for k in (0, 3, 99)] == pytest.approx([1.0, 0.5, 0.1])
+
+
+def test_without_a_number_the_warm_up_is_a_twentieth_of_the_run_and_at_most_200_steps():
+    constant = Optimizer(learning_rate=1.0, schedule="constant")
+    for n_steps, warm in ((10, 0), (400, 20), (4000, 200), (1_000_000, 200)):
+        rate = schedule(constant, n_steps)
+        assert float(rate(0)) == pytest.approx(1 / (warm + 1), rel=1e-5)
+        assert float(rate(warm)) == 1.0
 
 
 def descend(name: str, steps: int = 3, **fields) -> list[float]:
     """The weights of one parameter after each step down the gradients 0.5, -1.0, 2.0."""
-    optimizer = make_optimizer(Optimizer(name, learning_rate=0.1, **fields), steps)
+    constant = Optimizer(name, learning_rate=0.1, schedule="constant", warmup_steps=0, **fields)
+    optimizer = make_optimizer(constant, steps)
     params = {"kernel": jnp.array([1.0])}
     state, seen = optimizer.init(params), []
     for gradient in (0.5, -1.0, 2.0)[:steps]:
@@ -105,5 +118,5 @@ def test_each_optimiser_has_a_learning_rate_that_suits_it():
 
 
 def test_constant_stays():
-    rate = schedule(Optimizer(), 10)
+    rate = schedule(PUBLISHED_OPTIMIZER, 10)
     assert float(rate(0)) == float(rate(10_000)) == pytest.approx(0.2)
