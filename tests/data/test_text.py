@@ -309,10 +309,8 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 
 @needs_proc
 def test_memory_does_not_follow_the_length_of_a_document(tmp_path):
-    small, large = (
-        peak_of_one_document(tmp_path, tmp_path / f"{megabytes}.zst", megabytes << 20) for megabytes in (4, 24)
-    )
-    assert large - small < 15
+    """Its tokens alone would take 200 MiB."""
+    assert peak_of_one_document(tmp_path, tmp_path / "document.zst", 24 << 20) < 100
 
 
 @pytest.mark.long
@@ -322,10 +320,10 @@ def test_memory_does_not_follow_the_length_of_a_document(tmp_path):
     [
         ("document.txt", ("whitespace", "lines")),
         ("document.txt.gz", ("unicode", "unicode")),
-        ("document.txt.zst", ("moses", "unicode", "en")),
+        ("document.txt.zst", ("whitespace", "unicode")),
     ],
 )
 def test_a_document_of_a_hundred_megabytes(tmp_path, name, segmentation):
     peaks = [peak_of_one_document(tmp_path, tmp_path / name, n_bytes, *segmentation) for n_bytes in (10**7, 10**8)]
     assert peaks[1] - peaks[0] < 30
-    assert peaks[1] < 300
+    assert peaks[1] < 100
