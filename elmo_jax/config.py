@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
-from elmo_jax.config_rules import rules
+from elmo_jax.config_rules import rules, unread
 from elmo_jax.errors import UserError
 
 # Filters of all published ELMo models: (width in characters, number of filters).
@@ -248,8 +248,11 @@ class Config:
     # Stop at the operation that makes a NaN, and refuse transfers between host and device that nobody asked for: slow.
     debug: bool = False
 
-    def validate(self) -> "Config":
+    def validate(self, *, recorded: bool = False) -> "Config":
         """Check every rule between values and return the configuration itself.
+
+        Args:
+            recorded: it is that of a run, perhaps of an earlier version: fields without an effect are let be.
 
         Raises:
             UserError: naming the field, its value, the rule and a fix.
@@ -257,7 +260,7 @@ class Config:
         for path, value in leaves(self):
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"config.{path} is {value!r}: must be a finite number")
-        for ok, path, rule in rules(self):
+        for ok, path, rule in rules(self) if recorded else rules(self) + unread(self):
             if not ok:
                 raise UserError(f"config.{path} is {get_path(self, path)!r}: {rule}")
         return self

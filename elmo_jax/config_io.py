@@ -91,7 +91,7 @@ def from_json(text: str, source: str = "config.json") -> Config:
         raise UserError(f"{source} is not valid JSON ({error}); restore it or start a new run directory") from None
     config = typing.cast(Config, _convert(tree, Config, f"{source}: config"))
     try:
-        return config.validate()
+        return config.validate(recorded=True)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
 

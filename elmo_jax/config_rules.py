@@ -14,14 +14,13 @@ POSITIVE = "must be at least 1"
 
 
 def rules(config: "Config") -> list[Rule]:
-    """All rules of a configuration."""
+    """The rules of every configuration; ``unread`` has those of one that is about to be used for a run."""
     return [
         *_architecture(config),
         *_softmax(config),
         *_data(config),
         *_training(config),
         *_intervals(config),
-        *_unread(config),
     ]
 
 
@@ -181,7 +180,7 @@ def _intervals(c: "Config") -> list[Rule]:
     ]
 
 
-def _unread(c: "Config") -> list[Rule]:
+def unread(c: "Config") -> list[Rule]:
     """A field that nothing reads under the other settings keeps its default: whoever sets it expects an effect."""
     optimizer, softmax = c.optimizer.name, c.model.softmax.kind
     moments, dropped = optimizer in ("adamw", "lion"), c.model.dropout > 0

@@ -9,7 +9,7 @@ import pytest
 
 from elmo_jax import config_io
 from elmo_jax.config import Config, Data, Model, Softmax, Train, get_path, leaves
-from elmo_jax.config_rules import rules
+from elmo_jax.config_rules import rules, unread
 from elmo_jax.errors import UserError
 from elmo_jax.interop.bilm_tf import shapes
 from elmo_jax.train.optim import peak_rate
@@ -299,11 +299,15 @@ def test_fields_that_contradict_each_other_are_refused(fields, path, rule):
     assert message_of(config.validate).startswith(f"config.{path} is {get_path(config, path)!r}: {rule}")
 
 
+def all_rules(config: Config) -> list[tuple[bool, str, str]]:
+    return rules(config) + unread(config)
+
+
 def test_every_rule_is_tested():
     broken = set()
     for fields in [*({path: text} for path, text, _ in OUT_OF_RANGE), *(fields for fields, _, _ in CONFLICTS)]:
-        broken |= {number for number, (holds, _, _) in enumerate(rules(changed_by(fields))) if not holds}
-    assert broken == set(range(len(rules(CONFIG))))
+        broken |= {number for number, (holds, _, _) in enumerate(all_rules(changed_by(fields))) if not holds}
+    assert broken == set(range(len(all_rules(CONFIG))))
 
 
 @pytest.mark.parametrize(
@@ -379,6 +383,13 @@ def test_json_holds_every_field_and_comes_back_equal():
     text = config_io.to_json(config)
     assert json.loads(text)["model"]["char_cnn"]["filters"][6] == [7, 1024]
     assert config_io.from_json(text) == config
+
+
+def test_a_field_without_effect_is_let_be_in_the_record_of_a_run():
+    """As earlier versions wrote it, whose defaults were others."""
+    config = config_io.override(CONFIG, "train.reset_probability", "0.5")
+    assert "only config.train.state=random reads it" in message_of(config.validate)
+    assert config_io.from_json(config_io.to_json(config)) == config
 
 
 def test_a_run_directory_and_its_config_file_are_both_loaded(tmp_path):
