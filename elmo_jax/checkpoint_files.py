@@ -1,12 +1,14 @@
 """One checkpoint on disk: its items, the seal over its JSON, and the proof that what was read is what was saved."""
 
 import contextlib
+import functools
 import gc
 import hashlib
 import json
 import logging
+import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +200,22 @@ def _one_complaint_a_failure() -> Iterator[None]:
             yield
     finally:
         asyncio_log.setLevel(level)
+
+
+def _abandoned_is_silent(show: Callable[[Any], None], unraisable: Any) -> None:
+    """Show what nobody could catch, unless it comes from a read or write beside one that failed.
+
+    Orbax then ends its event loop under the others: each of its coroutines complains when it is collected, and
+    TensorStore, from a thread of its own, when it is done later. The failure itself has been raised.
+    """
+    code = getattr(unraisable.object, "cr_code", None)
+    of_orbax = code is not None and "orbax" in Path(code.co_filename).parts
+    late = unraisable.exc_type is RuntimeError and str(unraisable.exc_value) == "Event loop is closed"
+    if not (of_orbax or late):
+        show(unraisable)
+
+
+sys.unraisablehook = functools.partial(_abandoned_is_silent, sys.unraisablehook)
 
 
 def _table(items: Items) -> dict[str, list[Any]]:

@@ -4,7 +4,9 @@ import contextlib
 import logging
 import os
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import flax.struct
@@ -15,12 +17,10 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from elmo_jax import checkpoint_files
 from elmo_jax.checkpoint import Checkpoints, restore_params
 from elmo_jax.errors import UserError
 from tests.filesystems import small_disk
-
-# Orbax abandons the reads and writes beside one that fails; each complains when it ends, at any later time.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 META = {"positions": [[0, 1, 2], [3, 4, 5]], "config": {"run_dir": "runs/é"}, "loss": 4.5}
 
@@ -312,6 +312,15 @@ def test_a_full_disk_harms_no_earlier_checkpoint(tmp_path, caplog):
             assert_identical(checkpoints.restore(params, state).params, params)
             checkpoints.save(2, params, state, {})
         assert saved(tmp_path / "disk") == ["1", "2"]
+
+
+def test_the_reads_and_writes_beside_one_that_fails_say_nothing_when_they_end():
+    """They report at any later time, where nobody can catch it: through this hook."""
+    hook, shown = sys.unraisablehook, []
+    assert hook.func is checkpoint_files._abandoned_is_silent
+    for error in (RuntimeError("Event loop is closed"), RuntimeError("another"), ValueError("Event loop is closed")):
+        hook.func(shown.append, SimpleNamespace(exc_type=type(error), exc_value=error, object=None))
+    assert [str(told.exc_value) for told in shown] == ["another", "Event loop is closed"]
 
 
 def test_the_error_of_the_body_wins_over_that_of_the_last_save(tmp_path, caplog):

@@ -162,8 +162,6 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(unbroke
     assert result(c.run_dir) == unbroken[1]
 
 
-# Orbax abandons the writes beside the one that fails; each complains when it ends.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_full_disk_is_one_clear_error_and_once_there_is_room_the_run_goes_on(unbroken, tmp_path, monkeypatch):
     with small_disk(tmp_path / "disk", "8m"):
         c = changed(unbroken[0], run_dir=str(tmp_path / "disk" / "run"))
