@@ -23,20 +23,20 @@ from tests.train.small import changed, config, write_text
 QUICK = {"elmo_tiny", "quickstart", "text"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def hastily():
+    """Compile in half the time: the programs are planned in the same way."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
     """A run of four steps."""
     c = config(tmp_path_factory.mktemp("stopped"), train={"n_steps": 4})
     assert pretrain(c) == 0
     return c
-
-
-@pytest.fixture
-def hastily():
-    """Compile in half the time: the programs are planned in the same way."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def rows_of(out):
@@ -50,7 +50,7 @@ def rows_of(out):
 @pytest.mark.parametrize(
     "name", [pytest.param(f.stem, marks=[] if f.stem in QUICK else pytest.mark.long) for f in EXPERIMENTS]
 )
-def test_every_experiment_that_ships_dry_runs(name, tmp_path, capsys, monkeypatch, hastily):
+def test_every_experiment_that_ships_dry_runs(name, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # The machine of the tests may be smaller than the model.
     monkeypatch.setattr(memory, "host_memory", lambda: 10**15)
