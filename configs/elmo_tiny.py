@@ -17,6 +17,6 @@ def get_config() -> Config:
             lstm=LSTM(dim=256, projection_dim=64),
         ),
         data=Data(source="text"),
-        train=Train(batch_size=32, unroll_steps=20, n_epochs=1),
+        train=Train(batch_size=32, unroll_steps=20, n_epochs=1, state="random"),
         optimizer=Optimizer(learning_rate=0.004),
     )

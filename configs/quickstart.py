@@ -17,7 +17,7 @@ def get_config() -> Config:
             lstm=LSTM(dim=256, projection_dim=64),
         ),
         data=Data(source="pydoc", min_count=2),
-        train=Train(batch_size=32, unroll_steps=20, n_epochs=4),
+        train=Train(batch_size=32, unroll_steps=20, n_epochs=4, state="random"),
         optimizer=Optimizer(learning_rate=0.004),
         evaluation=Evaluation(every_steps=500),
         checkpoint=Checkpoint(every_steps=500),

@@ -16,5 +16,5 @@ def get_config() -> Config:
         run_dir="runs/text",
         model=Model(char_cnn=CharCNN(n_highway=1), lstm=LSTM(dim=1024, projection_dim=128)),
         data=Data(source="text", min_count=2),
-        train=Train(batch_size=128, unroll_steps=20, n_epochs=5),
+        train=Train(batch_size=128, unroll_steps=20, n_epochs=5, state="random"),
     )

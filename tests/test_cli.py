@@ -252,7 +252,7 @@ def test_raw_text_is_cut_as_it_is_told(elmo, folder, command, options, words, to
         assert (folder / "made.tokenizer.txt").read_text() == f"{tokenizer}\n"
         assert f" in {n_sentences} sentences;" in out
     else:
-        assert f" tokens, {n_sentences} sentences, 1 documents, {len(words.split()) + 2} types;" in out
+        assert f" tokens, {n_sentences} sentences, 1 documents, {len(words.split())} types;" in out
 
 
 def test_vocab_replaces_a_file_only_by_force(elmo, mistake, folder):

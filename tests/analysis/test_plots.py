@@ -5,10 +5,10 @@ import struct
 
 import numpy as np
 import pytest
-from tests.test_curves import make_run
 
 from elmo_jax import cli
 from elmo_jax.analysis import curves, panels, plots
+from tests.analysis.test_curves import make_run
 
 
 def perplexities(n, start, factor):

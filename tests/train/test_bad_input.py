@@ -380,7 +380,7 @@ def test_a_disk_that_is_full_while_text_is_encoded(refused, tmp_path):
         said = refused(config(tmp_path, data={"cache_dir": str(tmp_path / "disk"), "heldout": ""}))
         assert re.match(
             rf"cannot write the encoded corpus {tmp_path}/disk/text-\w+: No space left on device; make room there, or "
-            r"choose another directory \(--config\.data\.cache_dir, or --output of elmo encode\)$",
+            r"choose another directory \(--config\.data\.cache_dir, or --cache-dir or --output of the elmo command\)$",
             said,
         )
 
