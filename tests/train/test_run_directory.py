@@ -13,7 +13,7 @@ from elmo_jax.train.run_directory import CHANGEABLE, RunDirectory, differences
 from tests.filesystems import contents, fill, small_disk
 
 VOCABULARY = Vocabulary(["<S>", "</S>", "<UNK>", "the", "cat"], [9, 9, 0, 5, 4])
-CONFIG = Config(data=Data(train="corpus/*.txt"))
+CONFIG = Config(data=Data(train="corpus/*.txt", heldout="heldout.txt"))
 
 
 @pytest.fixture
@@ -179,6 +179,9 @@ def test_a_run_that_has_learnt_nothing_begins_anew_under_any_configuration(run):
         ("train.gradient_accumulation", "2"),
         ("checkpoint.keep", "9"),
         ("log_every_steps", "1"),
+        ("watch.tensorboard", "true"),
+        ("debug", "true"),
+        ("data.tfds.data_dir", "/elsewhere"),
         ("data.train", "elsewhere/*.txt"),
         ("data.heldout", "valid.txt"),
         ("data.vocabulary", "vocab.txt"),

@@ -40,7 +40,7 @@ def result(run: Path):
     """Everything a run has learnt and read, and its metrics without times."""
     _, _, meta = checkpoint.restore_params(run / "checkpoints", step=12)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    untimed = [{k: v for k, v in line.items() if k != "time" and not k.startswith("speed/")} for line in lines]
+    untimed = [{k: v for k, v in line.items() if not k.startswith(("time", "speed/"))} for line in lines]
     return read_meta(run / "checkpoints", 12)["leaves"], meta, untimed
 
 
