@@ -10,10 +10,10 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from timing import seconds
 
 from elmo_jax.data.batches import Batches
 from elmo_jax.data.corpus import Corpus, encode, open_corpus
@@ -34,16 +34,6 @@ def write_text(path: Path, n_tokens: int) -> None:
         for _ in range(0, n_tokens, 10**6):
             drawn = np.searchsorted(cumulative, rng.random(10**6) * cumulative[-1])
             file.writelines(" ".join(line) + "\n" for line in words[drawn].reshape(-1, SENTENCE))
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """The shortest of three runs."""
-    times = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return min(times)
 
 
 def report(what: str, n_tokens: int, taken: float, **more: int) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from timing import seconds
 from uniseg.sentencebreak import sentences
 from uniseg.wordbreak import words
 
@@ -22,16 +23,6 @@ from elmo_jax.data.segmentation import Segmentation
 from elmo_jax.data.text import read_sentences
 
 BYTES = 1_000_000
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """The shortest of three runs."""
-    times = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return min(times)
 
 
 def report(what: str, lines: list[str], cut: Callable[[str], Iterable[object]], **more: float) -> None:

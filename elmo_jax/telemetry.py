@@ -78,13 +78,17 @@ class MetricsWriter:
         with self._named_errors():
             self._file.close()
 
-    @contextlib.contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise UserError(f"cannot write {self.path}: {reason}; make room or choose another run_dir") from error
+    def _named_errors(self) -> contextlib.AbstractContextManager[None]:
+        return write_errors(self.path, "choose another run_dir")
+
+
+@contextlib.contextmanager
+def write_errors(path: Path, otherwise: str) -> Iterator[None]:
+    """Within it, a write that fails is a ``UserError`` that names ``path`` and says what to do but making room."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}; make room or {otherwise}") from error
 
 
 def _json_value(value: Any) -> Value:

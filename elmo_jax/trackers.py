@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from elmo_jax import config_io
 from elmo_jax.config import Config, Watch
 from elmo_jax.errors import UserError
-from elmo_jax.telemetry import MetricsWriter, Value
+from elmo_jax.telemetry import MetricsWriter, Value, write_errors
 
 log = logging.getLogger(__name__)
 
@@ -125,15 +125,8 @@ class TensorBoard:
             self._file.write_event(self._protos.Event(wall_time=time.time(), **event))
             self._file.flush()
 
-    @contextlib.contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise UserError(
-                f"cannot write {self._directory}: {reason}; make room or set --config.watch.tensorboard=false"
-            ) from error
+    def _named_errors(self) -> contextlib.AbstractContextManager[None]:
+        return write_errors(self._directory, "set --config.watch.tensorboard=false")
 
 
 class WeightsAndBiases:
