@@ -36,7 +36,8 @@ MAY_IMPORT = {
     "exit_status": set(),
     "train": INFRASTRUCTURE | {"interop", "exit_status"},
     "embed": TRAIN,
-    "commands": TRAIN | {"analysis", "embed"},
+    "scoring": TRAIN | {"embed"},
+    "commands": TRAIN | {"analysis", "embed", "scoring"},
     "cli": {"errors", "commands", "exit_status"},
 }
 # The loop drives any step over any batches: it knows no model and no data.

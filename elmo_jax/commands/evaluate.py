@@ -50,27 +50,28 @@ def run(options: argparse.Namespace) -> int:
             f"--streams is {streams}: it must be at least 1; --stateless resets the state at every sentence"
         )
     run = trained.load(Path(options.run), options.step)
+    run.require_softmax()
     cache = Path(options.cache_dir) if options.cache_dir else Path(options.run).parent / "encoded"
     segmentation = segmentation_arguments.segmentation_of_run(options, run.config.data)
     corpus = prepare(text_arguments.source(options, segmentation), cache)
-    evaluator = Evaluator(run.model, run.config, run.vocabulary, parallel.DataParallel())
+    evaluator = Evaluator(run.model, run.config, run.words(), parallel.DataParallel())
     result = evaluator(run.params, corpus, streams=streams, progress=not options.json)
     if options.json:
         about = {"run": options.run, "step": run.step, "text": text_arguments.title(options)}
         print(json.dumps({**about, **result.as_dict()}))
     else:
-        print(_describe(options, run.step, result))
+        print(_describe(run.origin, text_arguments.title(options), result))
     return 0
 
 
-def _describe(options: argparse.Namespace, step: int, result: "Perplexity") -> str:
+def _describe(model: str, text: str, result: "Perplexity") -> str:
     from elmo_jax.telemetry import summary_table
 
     each = "in each direction" if len(result.nll) > 1 else "forward"
     return summary_table(
         {
-            "run": f"{options.run}, step {step:,}",
-            "text": text_arguments.title(options),
+            "model": model,
+            "text": text,
             "state": result.kind,
             "perplexity": f"{result.average:.3f}",
             **{direction: f"{value:.3f}" for direction, value in result.by_direction.items()},

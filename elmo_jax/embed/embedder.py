@@ -9,12 +9,10 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from elmo_jax.data.characters import PAD, character_ids
-from elmo_jax.data.segmentation import Segmentation
 from elmo_jax.data.text import BOS, EOS
-from elmo_jax.data.vocab import Vocabulary
 from elmo_jax.errors import UserError
-from elmo_jax.model.bilm import BiLM, zero_carry
+from elmo_jax.interop.pretrained import Pretrained
+from elmo_jax.model.bilm import zero_carry
 from elmo_jax.train import trained
 
 Array = npt.NDArray[np.float32]
@@ -33,10 +31,7 @@ class Embedder:
     encoded once.
 
     Args:
-        model: the network.
-        params: its parameter tree.
-        vocabulary: the words that it knows; only a model of words needs it.
-        segmentation: how the text that it was trained on was cut into sentences and tokens.
+        pretrained: the model.
 
     Example:
         >>> embedder = Embedder.from_pretrained("runs/quickstart")
@@ -45,26 +40,20 @@ class Embedder:
         (3, 5, 128)
     """
 
-    def __init__(
-        self,
-        model: BiLM,
-        params: Any,
-        vocabulary: Vocabulary | None = None,
-        segmentation: Segmentation | None = None,
-    ) -> None:
-        self.segmentation = segmentation or Segmentation()
-        self._config, self._params, self._vocabulary = model.config, jax.device_put(params), vocabulary
+    def __init__(self, pretrained: Pretrained) -> None:
+        model = pretrained.model
+        self.segmentation, self._spelling = pretrained.segmentation, pretrained.spelling
+        self._config, self._params = model.config, jax.device_put(pretrained.params)
         self._run = jax.jit(lambda params, *inputs: model.apply({"params": params}, *inputs)[0])
 
     @classmethod
     def from_pretrained(cls, path: str | Path, step: int | None = None) -> "Embedder":
-        """The best weights of a run directory, or those of its checkpoint of a given step.
+        """The model at a path: the best weights of a run, or those of its checkpoint of a given step, or any other.
 
         Raises:
-            UserError: when it is no run directory, or has no such checkpoint.
+            UserError: when there is no model at the path, or no such checkpoint.
         """
-        run = trained.load(Path(path), step)
-        return cls(run.model, run.params, run.vocabulary, run.segmentation)
+        return cls(trained.load(Path(path), step))
 
     def embed(self, sentences: Iterable[Sequence[str]]) -> list[Array]:
         """The vectors of all words of each sentence.
@@ -136,17 +125,10 @@ class Embedder:
             yield np.concatenate([forward, *(layers[:, ::-1] for layers in backward)], axis=-1)
 
     def _types(self, tokens: list[str], room: int) -> npt.NDArray[Any]:
-        """What the encoder reads of distinct tokens: characters ``[room, C]`` or words ``[room]``."""
-        width = self._config.token_width
-        types: npt.NDArray[Any]
-        if width is not None:
-            types = np.full((room, width), PAD, np.uint16)
-            types[: len(tokens)] = character_ids(tokens, width)
-            return types
-        if self._vocabulary is None:
-            raise ValueError("a model of words needs its vocabulary")
-        types = np.zeros(room, np.int32)
-        types[: len(tokens)] = [self._vocabulary.id(token) for token in tokens]
+        """What the encoder reads of distinct tokens, with room for more."""
+        spelt = self._spelling(tokens)
+        types = np.full((room, *spelt.shape[1:]), self._spelling.pad, spelt.dtype)
+        types[: len(tokens)] = spelt
         return types
 
 

@@ -10,8 +10,7 @@ from elmo_jax.embed import embedder as module
 from elmo_jax.embed.embedder import Embedder
 from elmo_jax.errors import UserError
 from elmo_jax.interop import bilm_tf
-from elmo_jax.model.bilm import BiLM
-from elmo_jax.model.clusters import Clusters
+from elmo_jax.interop.pretrained import Pretrained
 from elmo_jax.train.pretrain import pretrain
 from tests.reference.numpy_bilm import NumpyBiLM, load_hdf5, random_weights
 from tests.train.small import MODEL, config
@@ -32,7 +31,7 @@ def made():
     options = bilm_tf.options(Config(model=MODEL), 30)
     weights = {name: 0.5 * value for name, value in random_weights(options, np.random.default_rng(3)).items()}
     params = bilm_tf.parameters(weights, Config(model=MODEL))
-    return Embedder(BiLM(MODEL, Clusters(30)), params), NumpyBiLM(options, weights)
+    return Embedder(Pretrained(Config(model=MODEL), params, None, "random weights")), NumpyBiLM(options, weights)
 
 
 def assert_equal(found, wanted):

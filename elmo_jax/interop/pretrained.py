@@ -1,0 +1,98 @@
+"""A pretrained model, whatever files it came from: what every tool that uses a model is given."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from elmo_jax.config import Config
+from elmo_jax.data.segmentation import Segmentation
+from elmo_jax.data.spelling import Characters, Spelling, Words
+from elmo_jax.data.vocab import Vocabulary
+from elmo_jax.errors import UserError
+from elmo_jax.model.bilm import BiLM, compute_dtype
+from elmo_jax.model.clusters import Clusters
+
+
+@dataclass(frozen=True)
+class Mix:
+    """A learnt mixture of the layers (ELMO_SPEC 2.8): ``gamma * sum_j softmax(weights)_j h_j``.
+
+    Attributes:
+        weights: one for each layer, the token encodings first, before their softmax.
+        gamma: what the sum is multiplied by.
+        norm: whether each layer is normalised first, and over what: bilm-tf and AllenNLP differ there.
+    """
+
+    weights: tuple[float, ...]
+    gamma: float = 1.0
+    norm: Literal["none", "tokens", "tokens+boundaries"] = "none"
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights and what belongs to them.
+
+    Attributes:
+        config: architecture, tokeniser and, as far as it is known, training.
+        params: the parameter tree of docs/design.md, float32. It may lack ``softmax``: then the model gives vectors and
+            no probabilities.
+        vocabulary: the words of the softmax, or of a model of words; None when it is not known.
+        origin: where the weights are from, for people.
+        step: the checkpoint that they are from, if they are from one.
+        mixes: mixtures of the layers that were learnt with them.
+        about: what is known besides, for a model card: perplexity, tokens, licence, ...
+    """
+
+    config: Config
+    params: Any
+    vocabulary: Vocabulary | None
+    origin: str
+    step: int | None = None
+    mixes: tuple[Mix, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def model(self) -> BiLM:
+        """The network that the weights are of."""
+        model = self.config.model
+        return BiLM(model, Clusters(self.n_words, model.softmax.cutoffs), compute_dtype(model))
+
+    @property
+    def n_words(self) -> int:
+        """Words of the vocabulary; 1 when there is none."""
+        return 1 if self.vocabulary is None else len(self.vocabulary)
+
+    @property
+    def segmentation(self) -> Segmentation:
+        """How text is cut into sentences and tokens for it."""
+        data = self.config.data
+        return Segmentation(data.tokenizer, data.sentences, data.language)
+
+    @property
+    def spelling(self) -> Spelling:
+        """How tokens become what its encoder reads."""
+        width = self.config.model.token_width
+        return Characters(width) if width is not None else Words(self.words())
+
+    def words(self) -> Vocabulary:
+        """The vocabulary.
+
+        Raises:
+            UserError: when it is not known.
+        """
+        if self.vocabulary is None:
+            raise UserError(f"{self.origin} has no vocabulary; put its vocab.txt beside its weights")
+        return self.vocabulary
+
+    def require_softmax(self) -> None:
+        """Refuse a model that can give no probabilities.
+
+        Raises:
+            UserError: when it has no softmax, or no vocabulary that says what its rows are.
+        """
+        if "softmax" not in self.params:
+            raise UserError(
+                f"{self.origin} has no softmax, so it gives vectors and no probabilities; use a run, a pretrained "
+                "directory, or bilm-tf files with their softmax file"
+            )
+        self.words()
