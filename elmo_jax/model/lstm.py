@@ -1,6 +1,12 @@
-"""LSTM with projection and clipping, for all directions at once (Sak et al. 2014; ELMO_SPEC 2.4)."""
+"""LSTM with projection and clipping, for all directions at once (Sak et al. 2014; ELMO_SPEC 2.4).
 
-from typing import Any
+Its gradient is written by hand. The inputs of all steps are one product outside of the loop; the loop back in time
+carries the gradient of the state only, and every weight gradient is one product over all steps afterwards. The buffer of
+gate inputs is overwritten with the gates, and these with their gradients: the largest array of a layer exists once.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,6 +18,26 @@ from elmo_jax.model.initializers import glorot, zeros
 Params = dict[str, jax.Array]
 # Cell state and projected output of the last step: {"cell": [D, B, C], "hidden": [D, B, P]}, float32.
 Carry = dict[str, jax.Array]
+
+
+class _Settings(NamedTuple):
+    """What does not change while a program runs."""
+
+    cell_clip: float | None
+    proj_clip: float | None
+    dtype: Any
+
+
+class _Saved(NamedTuple):
+    """What the backward pass needs besides the parameters."""
+
+    x_DTBP: jax.Array
+    gates_DTBG: jax.Array
+    cell_DTBC: jax.Array
+    hidden_DTBP: jax.Array
+    carry: Carry
+    reset_TB1: jax.Array
+    keep_TB1: jax.Array
 
 
 def lstm(
@@ -44,27 +70,8 @@ def lstm(
     Returns:
         Outputs float32 ``[D, T, B, P]`` and the state after the window.
     """
-    kernel, bias = params["recurrent_kernel"].astype(dtype), params["bias"][:, None]
-    projection = params["projection"].astype(dtype) if "projection" in params else None
-    # The inputs of all steps in one product: only the recurrent half is left inside the loop.
-    z_TDBG = jnp.einsum(
-        "DTBP,DPG->TDBG", x_DTBP.astype(dtype), params["input_kernel"].astype(dtype), preferred_element_type=jnp.float32
-    )
-
-    def step(carry: Carry, now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Carry, jax.Array]:
-        z_DBG, reset_B1, keep_B1 = now
-        cell, hidden = jnp.where(reset_B1, 0, carry["cell"]), jnp.where(reset_B1, 0, carry["hidden"])
-        z_DBG = z_DBG + bias + _product(hidden.astype(dtype), kernel)
-        i, j, f, o = jnp.split(z_DBG, 4, axis=-1)
-        cell = _clip(jax.nn.sigmoid(f + 1) * cell + jax.nn.sigmoid(i) * jnp.tanh(j), cell_clip)
-        hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
-        if projection is not None:
-            hidden = _clip(_product(hidden.astype(dtype), projection), proj_clip)
-        new = {"cell": jnp.where(keep_B1, cell, carry["cell"]), "hidden": jnp.where(keep_B1, hidden, carry["hidden"])}
-        return new, jnp.where(keep_B1, hidden, 0)
-
-    carry, y_TDBP = jax.lax.scan(step, carry, (z_TDBG, reset_TB[..., None], keep_TB[..., None]))
-    return y_TDBP.swapaxes(0, 1), carry
+    settings = _Settings(cell_clip, proj_clip, dtype)
+    return _lstm(settings, params, x_DTBP, carry, reset_TB[..., None], keep_TB[..., None])
 
 
 class ProjectedLSTM(nn.Module):
@@ -100,9 +107,153 @@ class ProjectedLSTM(nn.Module):
         return lstm(params, x_DTBP, carry, reset_TB, keep_TB, **clips, dtype=self.dtype)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _lstm(
+    settings: _Settings, params: Params, x_DTBP: jax.Array, carry: Carry, reset_TB1: jax.Array, keep_TB1: jax.Array
+) -> tuple[jax.Array, Carry]:
+    weights = _weights(params, settings.dtype)
+
+    def step(carry: Carry, now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Carry, jax.Array]:
+        t, reset_B1, keep_B1 = now
+        _, new = _step(settings, weights, _at(z_DTBG, t), carry, reset_B1, keep_B1)
+        return new, jnp.where(keep_B1, new["hidden"], 0)
+
+    z_DTBG = _gate_inputs(settings, params, x_DTBP)
+    carry, y_TDBP = jax.lax.scan(step, carry, (jnp.arange(len(keep_TB1)), reset_TB1, keep_TB1))
+    return y_TDBP.swapaxes(0, 1), carry
+
+
+def _forward(
+    settings: _Settings, params: Params, x_DTBP: jax.Array, carry: Carry, reset_TB1: jax.Array, keep_TB1: jax.Array
+) -> tuple[tuple[jax.Array, Carry], tuple[Params, _Saved]]:
+    weights = _weights(params, settings.dtype)
+    z_DTBG = _gate_inputs(settings, params, x_DTBP)
+    d, t, b, _ = x_DTBP.shape
+    states = {name: jnp.zeros((d, t, b, value.shape[-1]), value.dtype) for name, value in carry.items()}
+
+    def step(loop: Any, now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Any, None]:
+        state, gates_DTBG, states = loop
+        t, reset_B1, keep_B1 = now
+        gates_DBG, state = _step(settings, weights, _at(gates_DTBG, t), state, reset_B1, keep_B1)
+        states = {name: _put(states[name], t, state[name]) for name in states}
+        return (state, _put(gates_DTBG, t, gates_DBG), states), None
+
+    steps = (jnp.arange(t), reset_TB1, keep_TB1)
+    (end, gates_DTBG, states), _ = jax.lax.scan(step, (carry, z_DTBG, states), steps)
+    y_DTBP = jnp.where(keep_TB1, states["hidden"], 0)
+    saved = _Saved(x_DTBP, gates_DTBG, states["cell"], states["hidden"], carry, reset_TB1, keep_TB1)
+    return (y_DTBP, end), (params, saved)
+
+
+def _backward(settings: _Settings, residuals: tuple[Params, _Saved], cotangents: tuple[jax.Array, Carry]) -> Any:
+    params, saved = residuals
+    (dy_DTBP, d_carry), (cell_clip, proj_clip, dtype) = cotangents, settings
+    weights = _weights(params, dtype)
+    kernel_DPG, projection_DCP = weights
+
+    def step(loop: Any, now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
+        d_state, gates_DTBG, cell_DTBC = loop
+        t, reset_B1, keep_B1 = now
+        i, j, f, o = jnp.split(_at(gates_DTBG, t), 4, axis=-1)
+        cell = _at(cell_DTBC, t)
+        before = jnp.where(t == 0, saved.carry["cell"], _at(cell_DTBC, jnp.maximum(t - 1, 0)))
+        before = jnp.where(reset_B1, 0, before)
+        tanh_cell = jnp.tanh(cell)
+        d_hidden = jnp.where(keep_B1, _at(dy_DTBP, t) + d_state["hidden"], 0)
+        d_out = d_hidden
+        if projection_DCP is not None:
+            d_hidden = _clipped(d_hidden, _at(saved.hidden_DTBP, t), proj_clip)
+            d_out = _product_t(d_hidden.astype(dtype), projection_DCP)
+        d_cell = jnp.where(keep_B1, d_state["cell"], 0) + d_out * o * (1 - tanh_cell**2)
+        d_cell = _clipped(d_cell, cell, cell_clip)
+        d_gates = (d_cell * j * i * (1 - i), d_cell * i * (1 - j**2), d_cell * before * f * (1 - f))
+        dz_DBG = jnp.concatenate([*d_gates, d_out * tanh_cell * o * (1 - o)], axis=-1)
+        passed = jnp.where(keep_B1, 0, 1.0)
+        ahead = jnp.where(reset_B1, 0, 1.0)
+        d_state = {
+            "cell": passed * d_state["cell"] + ahead * d_cell * f,
+            "hidden": passed * d_state["hidden"] + ahead * _product_t(dz_DBG.astype(dtype), kernel_DPG),
+        }
+        # The cell state of a step has served: what was projected takes its place.
+        return (d_state, _put(gates_DTBG, t, dz_DBG), _put(cell_DTBC, t, o * tanh_cell)), d_hidden
+
+    steps = (jnp.arange(len(saved.keep_TB1)), saved.reset_TB1, saved.keep_TB1)
+    loop = (d_carry, saved.gates_DTBG, saved.cell_DTBC)
+    (d_carry, dz_DTBG, out_DTBC), d_hidden_TDBP = jax.lax.scan(step, loop, steps, reverse=True)
+    before_DTBP = jnp.concatenate([saved.carry["hidden"][:, None], saved.hidden_DTBP[:, :-1]], axis=1)
+    before_DTBP = jnp.where(saved.reset_TB1, 0, before_DTBP)
+    dz = dz_DTBG.astype(dtype)
+    grads = {
+        "input_kernel": _over_steps("DTBP,DTBG->DPG", saved.x_DTBP.astype(dtype), dz),
+        "recurrent_kernel": _over_steps("DTBP,DTBG->DPG", before_DTBP.astype(dtype), dz),
+        "bias": dz_DTBG.sum(axis=(1, 2)),
+    }
+    if projection_DCP is not None:
+        grads["projection"] = _over_steps("DTBC,TDBP->DCP", out_DTBC.astype(dtype), d_hidden_TDBP.astype(dtype))
+    dx_DTBP = _over_steps("DTBG,DPG->DTBP", dz, params["input_kernel"].astype(dtype))
+    return grads, dx_DTBP.astype(saved.x_DTBP.dtype), d_carry, None, None
+
+
+_lstm.defvjp(_forward, _backward)
+
+
+def _weights(params: Params, dtype: Any) -> tuple[jax.Array, jax.Array | None]:
+    """What a step multiplies by: the recurrent kernel ``[D, P, 4C]`` and, if there is one, the projection ``[D, C, P]``."""
+    projection = params.get("projection")
+    return params["recurrent_kernel"].astype(dtype), None if projection is None else projection.astype(dtype)
+
+
+def _gate_inputs(settings: _Settings, params: Params, x_DTBP: jax.Array) -> jax.Array:
+    """What the inputs contribute to the gates of all steps: only the recurrent half is left to the loop."""
+    x_DTBP, kernel_DPG = x_DTBP.astype(settings.dtype), params["input_kernel"].astype(settings.dtype)
+    return _over_steps("DTBP,DPG->DTBG", x_DTBP, kernel_DPG) + params["bias"][:, None, None]
+
+
+def _step(
+    settings: _Settings,
+    weights: tuple[jax.Array, jax.Array | None],
+    z_DBG: jax.Array,
+    carry: Carry,
+    reset_B1: jax.Array,
+    keep_B1: jax.Array,
+) -> tuple[jax.Array, Carry]:
+    """One step: the gates i, j, f, o after their activations ``[D, B, 4C]``, and the state after it."""
+    kernel_DPG, projection_DCP = weights
+    cell, hidden = jnp.where(reset_B1, 0, carry["cell"]), jnp.where(reset_B1, 0, carry["hidden"])
+    i, j, f, o = jnp.split(z_DBG + _product(hidden.astype(settings.dtype), kernel_DPG), 4, axis=-1)
+    i, j, f, o = jax.nn.sigmoid(i), jnp.tanh(j), jax.nn.sigmoid(f + 1), jax.nn.sigmoid(o)
+    cell = _clip(f * cell + i * j, settings.cell_clip)
+    hidden = o * jnp.tanh(cell)
+    if projection_DCP is not None:
+        hidden = _clip(_product(hidden.astype(settings.dtype), projection_DCP), settings.proj_clip)
+    new = {"cell": jnp.where(keep_B1, cell, carry["cell"]), "hidden": jnp.where(keep_B1, hidden, carry["hidden"])}
+    return jnp.concatenate([i, j, f, o], axis=-1), new
+
+
+def _at(x_DTBX: jax.Array, t: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_index_in_dim(x_DTBX, t, axis=1, keepdims=False)
+
+
+def _put(x_DTBX: jax.Array, t: jax.Array, x_DBX: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_update_index_in_dim(x_DTBX, x_DBX, t, axis=1)
+
+
+def _over_steps(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.einsum(subscripts, a, b, preferred_element_type=jnp.float32)
+
+
 def _product(a_DBX: jax.Array, b_DXY: jax.Array) -> jax.Array:
-    return jnp.matmul(a_DBX, b_DXY, preferred_element_type=jnp.float32)
+    return jnp.einsum("DBX,DXY->DBY", a_DBX, b_DXY, preferred_element_type=jnp.float32)
+
+
+def _product_t(a_DBY: jax.Array, b_DXY: jax.Array) -> jax.Array:
+    return jnp.einsum("DBY,DXY->DBX", a_DBY, b_DXY, preferred_element_type=jnp.float32)
 
 
 def _clip(x: jax.Array, limit: float | None) -> jax.Array:
     return x if limit is None else jnp.clip(x, -limit, limit)
+
+
+def _clipped(gradient: jax.Array, x: jax.Array, limit: float | None) -> jax.Array:
+    """The gradient of what was clipped to ``x``."""
+    return gradient if limit is None else jnp.where(jnp.abs(x) < limit, gradient, 0)

@@ -69,6 +69,45 @@ def test_equals_the_recurrence_by_hand(clips, p):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, wanted)
 
 
+def plainly(params, x, carry, reset, keep, cell_clip, proj_clip):
+    """The recurrence as written in ELMO_SPEC 2.4, a step after the other, for JAX to differentiate."""
+    limit = lambda a, bound: a if bound is None else jnp.clip(a, -bound, bound)  # noqa: E731
+    cell, hidden, outputs = carry["cell"], carry["hidden"], []
+    for t in range(x.shape[1]):
+        start, real = reset[t][:, None], keep[t][:, None]
+        c, m = jnp.where(start, 0, cell), jnp.where(start, 0, hidden)
+        z = x[:, t] @ params["input_kernel"] + m @ params["recurrent_kernel"] + params["bias"][:, None]
+        i, j, f, o = jnp.split(z, 4, axis=-1)
+        c = limit(jax.nn.sigmoid(f + 1) * c + jax.nn.sigmoid(i) * jnp.tanh(j), cell_clip)
+        m = jax.nn.sigmoid(o) * jnp.tanh(c)
+        if "projection" in params:
+            m = limit(m @ params["projection"], proj_clip)
+        cell, hidden = jnp.where(real, c, cell), jnp.where(real, m, hidden)
+        outputs.append(jnp.where(real, m, 0))
+    return jnp.stack(outputs, axis=1), {"cell": cell, "hidden": hidden}
+
+
+@pytest.mark.parametrize("p", [P, C], ids=["projected", "P = C"])
+@pytest.mark.parametrize("clips", [CLIPS, {"cell_clip": None, "proj_clip": None}], ids=["clipped", "unclipped"])
+@pytest.mark.parametrize(("steps", "rows"), [(T, B), (1, B), (T, 1)], ids=["window", "one step", "one row"])
+def test_gradients_are_those_of_the_recurrence_differentiated_by_jax(clips, p, steps, rows):
+    params, (x, carry, reset, keep) = parameters(p=p), example(p=p, steps=steps)
+    x, reset, keep = x[:, :, :rows], reset[:, :rows], keep[:, :rows]
+    carry = {name: value[:, :rows] for name, value in carry.items()}
+    rng = np.random.default_rng(2)
+    weights = jax.tree.map(lambda a: rng.normal(size=a.shape).astype(np.float32), (x, carry))
+
+    def weighted(recurrence):
+        def total(params, x, carry):
+            outputs = recurrence(params, x, carry, reset, keep, **clips)
+            return sum(jax.tree.leaves(jax.tree.map(lambda w, a: (w * a).sum(), weights, outputs)))
+
+        return jax.grad(total, (0, 1, 2))(params, x, carry)
+
+    got, wanted = weighted(lstm), weighted(plainly)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, wanted)
+
+
 def test_two_windows_with_carry_are_one_window_of_twice_the_length():
     params, (x, carry, reset, keep) = parameters(), example(steps=2 * T)
     whole, end = lstm(params, x, carry, reset, keep, **CLIPS)
