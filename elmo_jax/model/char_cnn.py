@@ -8,10 +8,12 @@ import jax.numpy as jnp
 
 from elmo_jax.config import CharCNN
 from elmo_jax.model.compact import compact
+from elmo_jax.model.convolution import largest_responses
 from elmo_jax.model.initializers import Shapes, normal, symmetric_uniform, zeros
 
 # 256 bytes and five marks: begin / end of sentence, begin / end of word, padding inside the token (ELMO_SPEC 2.1).
 N_CHARACTERS = 261
+PADDING = 260
 
 # Types encoded at a time.
 CHUNK = 256
@@ -56,9 +58,9 @@ class CharEncoder(nn.Module):
     def _encode(self, params: Any, chars_UC: jax.Array) -> jax.Array:
         config, dtype = self.config, self.dtype
         act = {"relu": jax.nn.relu, "tanh": jnp.tanh}[config.activation]
-        x_UCE = params["char_embed"].astype(dtype)[chars_UC]
         cnn = [params[f"cnn_{i}"] for i in range(len(config.filters))]
-        x_UF = jnp.concatenate([act(_max_convolution(x_UCE, c["kernel"], c["bias"])) for c in cnn], axis=-1)
+        kernels, bias_F = [c["kernel"] for c in cnn], jnp.concatenate([c["bias"] for c in cnn])
+        x_UF = act(largest_responses(kernels, params["char_embed"], chars_UC, PADDING, dtype) + bias_F)
         for k in range(config.n_highway):
             layer = params[f"highway_{k}"]
             # bilm-tf calls it the carry gate; it weighs the transformed part.
@@ -88,37 +90,6 @@ def _highway_shapes(f: int) -> Shapes:
         "transform_kernel": (normal(f), (f, f)),
         "transform_bias": (zeros, (f,)),
     }
-
-
-def _max_convolution(x_UCE: jax.Array, kernel_wEF: jax.Array, bias_F: jax.Array) -> jax.Array:
-    """The largest response over all positions, padding inside the token included; float32 ``[U, F]``.
-
-    The convolution is one product of all windows with the kernel: on CPU XLA's own is many times slower inside a loop
-    (benchmarks/encoder.py).
-    """
-    width, e, f = kernel_wEF.shape
-    n = x_UCE.shape[1] - width + 1
-    windows = jnp.concatenate([x_UCE[:, u : u + n] for u in range(width)], axis=-1)
-    kernel = kernel_wEF.reshape(width * e, f).astype(x_UCE.dtype)
-    return _max_over_positions(jnp.matmul(windows, kernel, preferred_element_type=jnp.float32)) + bias_F
-
-
-@jax.custom_vjp
-def _max_over_positions(y_UCF: jax.Array) -> jax.Array:
-    """``y.max(axis=1)``, whose gradient goes to the first largest position: all others need no arithmetic."""
-    return y_UCF.max(axis=1)
-
-
-def _max_forward(y_UCF: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return y_UCF.max(axis=1), (y_UCF.argmax(axis=1), jnp.arange(y_UCF.shape[1]))
-
-
-def _max_backward(saved: tuple[jax.Array, jax.Array], cotangent_UF: jax.Array) -> tuple[jax.Array]:
-    first_UF, position_C = saved
-    return (jnp.where(position_C[:, None] == first_UF[:, None], cotangent_UF[:, None], 0),)
-
-
-_max_over_positions.defvjp(_max_forward, _max_backward)
 
 
 def _linear(x: jax.Array, kernel: jax.Array, bias: jax.Array, dtype: Any) -> jax.Array:
