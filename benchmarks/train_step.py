@@ -73,7 +73,8 @@ def measure(config: Config, options: argparse.Namespace) -> dict[str, Any]:
     state = jax.jit(program.initial_state, out_shardings=places)()
     step: Any = devices.wrap(program.train_step(), STATE_SPECS, outputs=(STATE_SPECS, parallel.REPLICATED))
     start = time.perf_counter()
-    compiled = step.lower(devices.state_like(program.state_like(), STATE_SPECS), devices.place_batch(batches[0])).compile()
+    like = devices.state_like(program.state_like(), STATE_SPECS)
+    compiled = step.lower(like, devices.place_batch(batches[0])).compile()
     compile_seconds = time.perf_counter() - start
     times, types = [], []
     for number, batch in enumerate(batches):

@@ -75,7 +75,7 @@ largest_responses.defvjp(_forward, _backward)
 
 
 def _in_width(kernels: Kernels, chars_UC: jax.Array, padding: int, compute: Callable[[int], Any]) -> Any:
-    """``compute(width)`` for the first width that holds every token and, for each filter, a window of padding after it."""
+    """``compute(width)`` for the first width that holds every token and, for each filter, padding alone after it."""
     full = chars_UC.shape[1]
     widest = max(kernel.shape[0] for kernel in kernels)
     widths = [*(width for width in WIDTHS if widest <= width < full), full]

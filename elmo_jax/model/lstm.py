@@ -1,8 +1,7 @@
 """LSTM with projection and clipping, for all directions at once (Sak et al. 2014; ELMO_SPEC 2.4).
 
 Its gradient is written by hand. The inputs of all steps are one product outside of the loop; the loop back in time
-carries the gradient of the state only, and every weight gradient is one product over all steps afterwards. The buffer of
-gate inputs is overwritten with the gates, and these with their gradients: the largest array of a layer exists once.
+carries the gradient of the state only, and every weight gradient is one product over all steps afterwards.
 """
 
 from functools import partial
@@ -151,12 +150,12 @@ def _backward(settings: _Settings, residuals: tuple[Params, _Saved], cotangents:
     weights = _weights(params, dtype)
     kernel_DPG, projection_DCP = weights
 
-    def step(loop: Any, now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
-        d_state, gates_DTBG, cell_DTBC = loop
+    def step(loop: Any, now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Any, None]:
+        d_state, written = loop
         t, reset_B1, keep_B1 = now
-        i, j, f, o = jnp.split(_at(gates_DTBG, t), 4, axis=-1)
-        cell = _at(cell_DTBC, t)
-        before = jnp.where(t == 0, saved.carry["cell"], _at(cell_DTBC, jnp.maximum(t - 1, 0)))
+        i, j, f, o = jnp.split(_at(saved.gates_DTBG, t), 4, axis=-1)
+        cell, before = _at(saved.cell_DTBC, t), _at(saved.cell_DTBC, jnp.maximum(t - 1, 0))
+        before = jnp.where(t == 0, saved.carry["cell"], before)
         before = jnp.where(reset_B1, 0, before)
         tanh_cell = jnp.tanh(cell)
         d_hidden = jnp.where(keep_B1, _at(dy_DTBP, t) + d_state["hidden"], 0)
@@ -174,23 +173,29 @@ def _backward(settings: _Settings, residuals: tuple[Params, _Saved], cotangents:
             "cell": passed * d_state["cell"] + ahead * d_cell * f,
             "hidden": passed * d_state["hidden"] + ahead * _product_t(dz_DBG.astype(dtype), kernel_DPG),
         }
-        # The cell state of a step has served: what was projected takes its place.
-        return (d_state, _put(gates_DTBG, t, dz_DBG), _put(cell_DTBC, t, o * tanh_cell)), d_hidden
+        new = {"z": dz_DBG, "out": o * tanh_cell, "hidden": d_hidden}
+        return (d_state, {name: _put(written[name], t, new[name]) for name in written}), None
 
     steps = (jnp.arange(len(saved.keep_TB1)), saved.reset_TB1, saved.keep_TB1)
-    loop = (d_carry, saved.gates_DTBG, saved.cell_DTBC)
-    (d_carry, dz_DTBG, out_DTBC), d_hidden_TDBP = jax.lax.scan(step, loop, steps, reverse=True)
+    # What a step reads and what it writes are apart: XLA copies a buffer at every step that does both here.
+    like = {"z": saved.gates_DTBG, "out": saved.cell_DTBC, "hidden": saved.hidden_DTBP}
+    if projection_DCP is None:
+        del like["out"], like["hidden"]
+    loop = (d_carry, jax.tree.map(jnp.zeros_like, like))
+    (d_carry, written), _ = jax.lax.scan(step, loop, steps, reverse=True)
+    dz_DTBG = written["z"]
     before_DTBP = jnp.concatenate([saved.carry["hidden"][:, None], saved.hidden_DTBP[:, :-1]], axis=1)
     before_DTBP = jnp.where(saved.reset_TB1, 0, before_DTBP)
-    dz = dz_DTBG.astype(dtype)
+    dz_DNG = _flat(dz_DTBG).astype(dtype)
     grads = {
-        "input_kernel": _over_steps("DTBP,DTBG->DPG", saved.x_DTBP.astype(dtype), dz),
-        "recurrent_kernel": _over_steps("DTBP,DTBG->DPG", before_DTBP.astype(dtype), dz),
+        "input_kernel": _outer_product(_flat(saved.x_DTBP).astype(dtype), dz_DNG),
+        "recurrent_kernel": _outer_product(_flat(before_DTBP).astype(dtype), dz_DNG),
         "bias": dz_DTBG.sum(axis=(1, 2)),
     }
     if projection_DCP is not None:
-        grads["projection"] = _over_steps("DTBC,TDBP->DCP", out_DTBC.astype(dtype), d_hidden_TDBP.astype(dtype))
-    dx_DTBP = _over_steps("DTBG,DPG->DTBP", dz, params["input_kernel"].astype(dtype))
+        out_DNC, d_hidden_DNP = _flat(written["out"]), _flat(written["hidden"])
+        grads["projection"] = _outer_product(out_DNC.astype(dtype), d_hidden_DNP.astype(dtype))
+    dx_DTBP = _product_t(dz_DNG, params["input_kernel"].astype(dtype)).reshape(saved.x_DTBP.shape)
     return grads, dx_DTBP.astype(saved.x_DTBP.dtype), d_carry, None, None
 
 
@@ -198,15 +203,16 @@ _lstm.defvjp(_forward, _backward)
 
 
 def _weights(params: Params, dtype: Any) -> tuple[jax.Array, jax.Array | None]:
-    """What a step multiplies by: the recurrent kernel ``[D, P, 4C]`` and, if there is one, the projection ``[D, C, P]``."""
+    """What a step multiplies by: the recurrent kernel ``[D, P, 4C]`` and the projection ``[D, C, P]`` or None."""
     projection = params.get("projection")
     return params["recurrent_kernel"].astype(dtype), None if projection is None else projection.astype(dtype)
 
 
 def _gate_inputs(settings: _Settings, params: Params, x_DTBP: jax.Array) -> jax.Array:
     """What the inputs contribute to the gates of all steps: only the recurrent half is left to the loop."""
-    x_DTBP, kernel_DPG = x_DTBP.astype(settings.dtype), params["input_kernel"].astype(settings.dtype)
-    return _over_steps("DTBP,DPG->DTBG", x_DTBP, kernel_DPG) + params["bias"][:, None, None]
+    kernel_DPG = params["input_kernel"].astype(settings.dtype)
+    z_DNG = _product(_flat(x_DTBP).astype(settings.dtype), kernel_DPG) + params["bias"][:, None]
+    return z_DNG.reshape(*x_DTBP.shape[:-1], -1)
 
 
 def _step(
@@ -238,16 +244,27 @@ def _put(x_DTBX: jax.Array, t: jax.Array, x_DBX: jax.Array) -> jax.Array:
     return jax.lax.dynamic_update_index_in_dim(x_DTBX, x_DBX, t, axis=1)
 
 
-def _over_steps(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.einsum(subscripts, a, b, preferred_element_type=jnp.float32)
+def _flat(x_DTBX: jax.Array) -> jax.Array:
+    """All steps of all rows one after the other, ``[D, T * B, X]``."""
+    return x_DTBX.reshape(x_DTBX.shape[0], -1, x_DTBX.shape[-1])
 
 
-def _product(a_DBX: jax.Array, b_DXY: jax.Array) -> jax.Array:
-    return jnp.einsum("DBX,DXY->DBY", a_DBX, b_DXY, preferred_element_type=jnp.float32)
+def _product(a_DNX: jax.Array, b_DXY: jax.Array) -> jax.Array:
+    return _contract(a_DNX, b_DXY, 2, 1)
 
 
-def _product_t(a_DBY: jax.Array, b_DXY: jax.Array) -> jax.Array:
-    return jnp.einsum("DBY,DXY->DBX", a_DBY, b_DXY, preferred_element_type=jnp.float32)
+def _product_t(a_DNY: jax.Array, b_DXY: jax.Array) -> jax.Array:
+    return _contract(a_DNY, b_DXY, 2, 2)
+
+
+def _outer_product(a_DNX: jax.Array, b_DNY: jax.Array) -> jax.Array:
+    return _contract(a_DNX, b_DNY, 1, 1)
+
+
+def _contract(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:
+    """The product over one axis of each, direction by direction."""
+    dimensions = (((axis_a,), (axis_b,)), ((0,), (0,)))
+    return jax.lax.dot_general(a, b, dimensions, preferred_element_type=jnp.float32)
 
 
 def _clip(x: jax.Array, limit: float | None) -> jax.Array:
