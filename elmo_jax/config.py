@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
-from elmo_jax.config_rules import rules, unread
+from elmo_jax.config_rules import needed, rules, unread
 from elmo_jax.errors import UserError
 
 # Filters of all published ELMo models: (width in characters, number of filters).
@@ -234,7 +234,7 @@ class Config:
     """One run."""
 
     run_dir: str = "runs/elmo"
-    # A run directory whose weights a new run starts from; empty = random initialisation.
+    # A model whose weights a new run starts from, such as another run or bilm-tf files; empty = random initialisation.
     init_from: str = ""
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
@@ -252,7 +252,8 @@ class Config:
         """Check every rule between values and return the configuration itself.
 
         Args:
-            recorded: it is that of a run, perhaps of an earlier version: fields without an effect are let be.
+            recorded: it is that of a run, perhaps of an earlier version, or of a model: fields without an effect are
+                let be, and there need be no text.
 
         Raises:
             UserError: naming the field, its value, the rule and a fix.
@@ -260,7 +261,7 @@ class Config:
         for path, value in leaves(self):
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"config.{path} is {value!r}: must be a finite number")
-        for ok, path, rule in rules(self) if recorded else rules(self) + unread(self):
+        for ok, path, rule in rules(self) if recorded else rules(self) + needed(self) + unread(self):
             if not ok:
                 raise UserError(f"config.{path} is {get_path(self, path)!r}: {rule}")
         return self

@@ -14,7 +14,7 @@ POSITIVE = "must be at least 1"
 
 
 def rules(config: "Config") -> list[Rule]:
-    """The rules of every configuration; ``unread`` has those of one that is about to be used for a run."""
+    """The rules of every configuration; ``needed`` and ``unread`` are those of one that a run is about to use."""
     return [
         *_architecture(config),
         *_softmax(config),
@@ -94,11 +94,6 @@ def _data(c: "Config") -> list[Rule]:
     files = own.get(c.data.source, "")
     return [
         (
-            c.data.source != "text" or bool(c.data.train),
-            "data.train",
-            "source 'text' needs a glob of text shards: --config.data.train='corpus/*.txt'",
-        ),
-        (
             not files or not c.data.train,
             "data.train",
             f"{files}; to train on this text set --config.data.source=text",
@@ -177,6 +172,17 @@ def _intervals(c: "Config") -> list[Rule]:
         (c.checkpoint.every_steps >= 1, "checkpoint.every_steps", POSITIVE),
         (c.checkpoint.keep >= 1, "checkpoint.keep", POSITIVE),
         (c.log_every_steps >= 1, "log_every_steps", POSITIVE),
+    ]
+
+
+def needed(c: "Config") -> list[Rule]:
+    """What a configuration cannot train without; that of a model need not say what text it has read."""
+    return [
+        (
+            c.data.source != "text" or bool(c.data.train),
+            "data.train",
+            "source 'text' needs a glob of text shards: --config.data.train='corpus/*.txt'",
+        ),
     ]
 
 

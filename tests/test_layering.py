@@ -125,9 +125,9 @@ def test_an_experiment_imports_only_the_configuration(file):
     assert set(imports(file)) <= {"dataclasses", "elmo_jax.config"}
 
 
-def test_nobody_imports_tensorflow():
+def test_nobody_imports_tensorflow_but_the_reader_of_its_checkpoints():
     ours = [*SOURCES, *EXPERIMENTS, *(ROOT / "benchmarks").rglob("*.py"), *ROOT.glob("*.py")]
-    assert not [file for file in ours if "tensorflow" in roots(file)]
+    assert [name_of(file) for file in ours if "tensorflow" in roots(file)] == ["elmo_jax/interop/tf_checkpoint.py"]
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=name_of)

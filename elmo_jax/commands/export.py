@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
     from elmo_jax.train import trained
 
     run = trained.load(Path(options.run), options.step)
-    notes = bilm_tf.export(Path(options.output), run.params, run.config, run.words())
+    notes = bilm_tf.export(Path(options.output), run.params, run.config, run.vocabulary)
     print(f"{options.output}: weights of {run.origin}")
     for note in notes:
         print(f"  note: {note}")

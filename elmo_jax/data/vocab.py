@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from elmo_jax.data.compression import read_chunks
 from elmo_jax.data.corpus import Corpus
 from elmo_jax.data.text import BOS, EOS
 from elmo_jax.errors import UserError
@@ -20,6 +21,8 @@ UNK = "<UNK>"
 SPECIALS = (BOS, EOS, UNK)
 # A line that bilm-tf skips; it stands in the vocabulary of the 1 Billion Word models.
 SKIPPED_LINE = "!!!MAXTERMID"
+# A few bytes of a compressed file can become any number of them.
+MAX_BYTES, CHUNK_BYTES = 1 << 30, 1 << 20
 
 
 class Vocabulary:
@@ -52,6 +55,8 @@ class Vocabulary:
     @classmethod
     def load(cls, path: Path | str) -> "Vocabulary":
         """Read a vocabulary of one word a line, and what is known beside it (``counts_path``, ``tokenizer_path``).
+
+        A file whose name ends in ``.gz`` or ``.zst`` is decompressed.
 
         Raises:
             UserError: naming file and line, for what is no vocabulary or no counts of it.
@@ -160,9 +165,14 @@ def tokenizer_path(path: Path) -> Path:
 
 
 def _read_lines(path: Path) -> list[str]:
-    """The stripped lines of a UTF-8 file; only a newline ends a line."""
+    """The stripped lines of a UTF-8 file, which may be compressed; only a newline ends a line."""
+    data = bytearray()
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            for chunk in read_chunks(path, file, CHUNK_BYTES):
+                data += chunk
+                if len(data) > MAX_BYTES:
+                    raise UserError(f"{path}: has more than {MAX_BYTES:,} bytes, which is no vocabulary; name another")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     try:
