@@ -97,7 +97,7 @@ def parameters(datasets: Mapping[str, npt.ArrayLike], config: Config) -> dict[st
     """
     layout = list(itertools.islice(_layout(config), MOST_DATASETS))
     surplus = sorted(n for n in set(datasets) - {dataset.name for dataset in layout} if n.startswith(_OF_A_MODEL))
-    if surplus:
+    if surplus and len(layout) < MOST_DATASETS:
         raise UserError(f"dataset {surplus[0]} has no place in the configured model; {_OPTIONS_OF}")
     for dataset in layout:
         if not _fits(datasets.get(dataset.name), dataset.shape):
