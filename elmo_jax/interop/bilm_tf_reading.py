@@ -47,11 +47,14 @@ def load(
         tree = bilm_tf_options.read(files.options)
         arrays = by_dataset_name(stored_arrays(files.weights), str(files.weights))
         beside = by_dataset_name(stored_arrays(files.softmax), str(files.softmax)) if files.softmax else {}
+        if softmax is not None and not _has_softmax(beside):
+            raise UserError(f"{softmax} has no softmax/W and softmax/b; name the file of the softmax, or leave it out")
         return assemble(
             bilm_tf_options.config_of(tree, str(files.options)),
             arrays,
-            arrays if any(name.startswith("softmax/") for name in arrays) else beside,
+            arrays if softmax is None and _has_softmax(arrays) else beside,
             files.vocabulary,
+            words_are_wanted=vocabulary is not None,
             origin=str(path),
             weights=str(files.weights),
             about=bilm_tf_options.about(tree),
@@ -64,6 +67,7 @@ def assemble(
     softmax_arrays: Arrays,
     words: Path | None,
     *,
+    words_are_wanted: bool,
     origin: str,
     weights: str,
     about: Mapping[str, Any],
@@ -75,6 +79,7 @@ def assemble(
         arrays: of the model.
         softmax_arrays: ``softmax/W`` and ``softmax/b``; without these names the model has no softmax.
         words: the vocabulary, where there is one.
+        words_are_wanted: do not go on without it, even where the model needs none.
         origin: what to call the model.
         weights: what to call ``arrays`` in errors.
         about: what is known besides.
@@ -88,8 +93,8 @@ def assemble(
         if surplus := sorted(set(arrays) - known):
             raise UserError(f"dataset {surplus[0]} is no part of a model; the options.json must be that of the weights")
     table = params["encoder"]["embedding"] if config.model.input == "words" else None
-    has_softmax = any(name in softmax_arrays for name in bilm_tf_layout.SOFTMAX)
-    vocabulary = _vocabulary(words, origin, needed=has_softmax or table is not None)
+    has_softmax = _has_softmax(softmax_arrays)
+    vocabulary = _vocabulary(words, origin, needed=words_are_wanted or has_softmax or table is not None)
     if table is not None:
         _require_rows("the table of words", len(table), words, vocabulary, origin)
     if has_softmax and vocabulary is None:
@@ -101,6 +106,10 @@ def assemble(
         _require_rows("the softmax", len(softmax["bias"]), words, vocabulary, origin)
         params["softmax"] = softmax
     return Pretrained(config, params, vocabulary, origin, about=about)
+
+
+def _has_softmax(arrays: Arrays) -> bool:
+    return any(name in arrays for name in bilm_tf_layout.SOFTMAX)
 
 
 def _vocabulary(words: Path | None, origin: str, *, needed: bool) -> Vocabulary | None:

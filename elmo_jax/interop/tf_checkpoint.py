@@ -60,6 +60,7 @@ def load(path: Path, *, options: Path | None = None, vocabulary: Path | None = N
         arrays,
         arrays,
         vocabulary or bilm_tf_files.find_vocabulary(prefix.parent, prefix),
+        words_are_wanted=vocabulary is not None,
         origin=str(prefix),
         weights=str(prefix),
         about=bilm_tf_options.about(tree),

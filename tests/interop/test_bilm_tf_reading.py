@@ -145,6 +145,15 @@ def test_files_that_lie_elsewhere_are_named(tmp_path):
     assert read.vocabulary is not None
 
 
+def test_a_file_that_is_named_must_be_of_use(tmp_path):
+    folder = write(tmp_path / "m", make(), softmax=False)
+    missing = tmp_path / "missing"
+    assert said(folder, vocabulary=missing).startswith(f"cannot read {missing}: No such file")
+    assert said(folder, softmax=missing).startswith(f"cannot read {missing} as HDF5: No such file")
+    assert said(folder, options=missing).startswith(f"cannot read {missing}: No such file")
+    assert said(folder, softmax=folder / WEIGHTS).startswith(f"{folder / WEIGHTS} has no softmax/W and softmax/b")
+
+
 def test_an_archive_of_the_nlpl_repository(tmp_path):
     folder = write(tmp_path / "m", make(), softmax=False)
     with zipfile.ZipFile(tmp_path / "213.zip", "w") as archive:
