@@ -1,0 +1,159 @@
+"""Models of ELMoForManyLangs: a folder of PyTorch weights, two dictionaries and two configurations (ELMO_SPEC 2.14).
+
+::
+
+    token_embedder.pkl, encoder.pkl     weights; classifier.pkl, the softmax, where it was saved
+    char.dic, word.dic                  ids of characters and of words, each where the model reads them
+    config.json                         how it was trained, and the name of the file with its architecture
+
+The weights are read without running code.
+"""
+
+import dataclasses
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from elmo_jax.config import LSTM, CharCNN, CharEmbedding, Config, Dictionaries, Model, Softmax
+from elmo_jax.data import dictionaries
+from elmo_jax.errors import UserError
+from elmo_jax.interop import torch_weights
+from elmo_jax.interop.pretrained import Pretrained
+from elmo_jax.interop.torch_weights import ANY, Weights
+
+CONFIG_FILE = "config.json"
+EMBEDDER_FILE, ENCODER_FILE, CLASSIFIER_FILE = "token_embedder.pkl", "encoder.pkl", "classifier.pkl"
+# The architecture of all published models. They name a file of this content that most of them lack.
+PUBLISHED_FILE = "cnn_50_100_512_4096_sample.json"
+_PUBLISHED: dict[str, Any] = {
+    "encoder": {"name": "elmo", "cell_clip": 3, "proj_clip": 3},
+    "token_embedder": {"name": "cnn", "activation": "relu", "max_characters_per_token": 50},
+}
+
+
+def recognises(path: Path) -> bool:
+    """Whether there is a folder of ELMoForManyLangs at ``path``."""
+    return (path / EMBEDDER_FILE).is_file() and (path / ENCODER_FILE).is_file()
+
+
+def load(path: Path) -> Pretrained:
+    """The model of the folder at ``path``.
+
+    A full softmax is kept. Sampled ones were saved without the order of their words, and those computed from characters
+    have no table of words: they are left out, and a note says so.
+
+    Raises:
+        UserError: when a file is missing or damaged or could run code, PyTorch is missing, the files contradict each
+            other, or the model has an encoder that is not the one of the published models.
+    """
+    told, notes = _told(path)
+    embedder, encoder = (_weights(path / name) for name in (EMBEDDER_FILE, ENCODER_FILE))
+    model = _model(embedder, encoder, told)
+    params = {"encoder": _token_encoder(embedder, model), **torch_weights.lstm_layers(encoder, model.lstm)}
+    dics = dictionaries.Dictionaries.load(path, model.dictionaries)
+    vocabulary = dics.vocabulary()
+    if (path / CLASSIFIER_FILE).is_file():
+        softmax = _weights(path / CLASSIFIER_FILE)
+        if "hidden2tag.weight" in softmax and vocabulary is not None:
+            linear = softmax.linear("hidden2tag", model.lstm.projection_dim, len(vocabulary))
+            params["softmax"] = {"kernel": linear["kernel"].T.copy(), "bias": linear["bias"]}
+        else:
+            notes.append(
+                f"The softmax of {CLASSIFIER_FILE} is left out: its file does not tell which row is which word."
+            )
+    config = Config(model=model).validate(recorded=True)
+    about = {"imported from": "ELMoForManyLangs", "notes": notes}
+    return Pretrained(config, params, vocabulary, str(path), about=about, dictionaries=dics)
+
+
+def _model(embedder: Weights, encoder: Weights, told: dict[str, Any]) -> Model:
+    """The architecture: sizes as the shapes have them, the rest as told."""
+    cnn, dims = CharCNN(), {"n_words": 0, "word_dim": 0, "n_characters": 0}
+    if "word_emb_layer.embedding.weight" in embedder:
+        dims["n_words"], dims["word_dim"] = embedder.take("word_emb_layer.embedding.weight", ANY, ANY).shape
+    if "char_emb_layer.embedding.weight" in embedder:
+        dims["n_characters"], dim = embedder.take("char_emb_layer.embedding.weight", ANY, ANY).shape
+        names = [f"convolutions.{i}.weight" for i in range(embedder.count("convolutions.{}.weight"))]
+        kernels = [embedder.take(name, ANY, dim, ANY) for name in names]
+        cnn = CharCNN(
+            activation=told["activation"],
+            embedding=CharEmbedding(dim),
+            filters=tuple((kernel.shape[2], kernel.shape[0]) for kernel in kernels),
+            n_highway=embedder.count("highways._layers.{}.weight"),
+        )
+    cnn = dataclasses.replace(cnn, max_characters_per_token=told["max_characters_per_token"])
+    lstm: LSTM = dataclasses.replace(
+        torch_weights.lstm_shapes(encoder), cell_clip=told["cell_clip"], proj_clip=told["proj_clip"]
+    )
+    sizes, softmax = Dictionaries(**dims), Softmax(kind="full")
+    return Model(input="words+characters", dictionaries=sizes, char_cnn=cnn, lstm=lstm, softmax=softmax)
+
+
+def _token_encoder(weights: Weights, model: Model) -> dict[str, Any]:
+    """The leaves of ``encoder`` in the parameter tree."""
+    sizes, cnn = model.dictionaries, model.char_cnn
+    tree: dict[str, Any] = {}
+    width = sizes.word_dim
+    if sizes.n_words:
+        tree["word_embed"] = weights.take("word_emb_layer.embedding.weight", sizes.n_words, sizes.word_dim)
+    if sizes.n_characters:
+        dim, width = cnn.embedding.dim, width + cnn.n_filters
+        tree["char_embed"] = weights.take("char_emb_layer.embedding.weight", sizes.n_characters, dim)
+        tree |= {f"cnn_{i}": weights.convolution(f"convolutions.{i}", dim) for i in range(len(cnn.filters))}
+        tree |= {f"highway_{k}": weights.highway(f"highways._layers.{k}", cnn.n_filters) for k in range(cnn.n_highway)}
+    return {**tree, "projection": weights.linear("projection", width, model.lstm.projection_dim)}
+
+
+def _told(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """What shapes do not tell, from the architecture file of a folder, and notes about where it is from."""
+    notes: list[str] = []
+    named = _json(path / CONFIG_FILE).get("config_path") if (path / CONFIG_FILE).is_file() else None
+    file = path / PurePosixPath(str(named).replace("\\", "/") if named else PUBLISHED_FILE).name
+    tree = _json(file) if file.is_file() else _PUBLISHED
+    if tree is _PUBLISHED:
+        notes.append(
+            f"There is no {file.name} with it: taken as relu, clips at 3 and 50 characters, as in all published models. If "
+            "that is wrong put the file beside it."
+        )
+    sections = {name: tree.get(name) for name in _PUBLISHED}
+    for name, section in sections.items():
+        if not isinstance(section, dict):
+            raise UserError(f"{file} has no section {name!r}: it is no architecture of ELMoForManyLangs")
+    encoder, embedder = sections["encoder"], sections["token_embedder"]
+    for name, section, wanted in (("encoder", encoder, "elmo"), ("token_embedder", embedder, "cnn")):
+        kind = str(section.get("name")).lower()
+        if kind != wanted:
+            raise UserError(
+                f"{file} has {name}.name {kind!r}: only {wanted!r}, that of the published models, can be read"
+            )
+    told = {
+        "cell_clip": encoder.get("cell_clip"),
+        "proj_clip": encoder.get("proj_clip"),
+        "activation": embedder.get("activation"),
+        "max_characters_per_token": embedder.get("max_characters_per_token"),
+    }
+    for key in ("cell_clip", "proj_clip"):
+        if told[key] is not None and type(told[key]) not in (int, float):
+            raise UserError(f"{file} has encoder.{key} {told[key]!r}: it must be a number")
+        told[key] = float(told[key]) if told[key] else None
+    if told["activation"] not in ("relu", "tanh"):
+        raise UserError(f"{file} has token_embedder.activation {told['activation']!r}: it must be 'relu' or 'tanh'")
+    if type(told["max_characters_per_token"]) is not int:
+        raise UserError(
+            f"{file} has token_embedder.max_characters_per_token {told['max_characters_per_token']!r}: it must be a number"
+        )
+    return told, notes
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        tree = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"cannot read {file}: {error}; restore it") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{file} holds no object; restore it")
+    return tree
+
+
+def _weights(file: Path) -> Weights:
+    return Weights(torch_weights.read(file, str(file)), "", str(file))
