@@ -76,12 +76,10 @@ def _read(file: Path, size: int, needed: tuple[str, ...]) -> dict[str, int]:
     entries: dict[str, int] = {}
     for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
         entry, _, digits = line.strip().rpartition("\t")
-        if not (digits.isascii() and digits.isdecimal()):
+        if not (digits.isascii() and digits.isdecimal() and len(digits) < 10):
             raise UserError(f"{file}:{number}: {line[:40]!r} is no entry, a tab and an id; fetch the file again")
         if int(digits) >= size:
-            raise UserError(
-                f"{file}:{number}: id {digits} is beyond the {size} rows of the model; it is of another one"
-            )
+            raise UserError(f"{file}:{number}: id {digits} is beyond the {size} rows of the model: it is of another")
         entries[entry or _BLANK] = int(digits)
     missing = [name for name in needed if name not in entries]
     if missing:

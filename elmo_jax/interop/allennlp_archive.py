@@ -156,9 +156,7 @@ def _told(model: Model, options: Any, name: str) -> Model:
         if not isinstance(told, dict):
             raise UserError(f"{name} has no section {section!r}: it is no options file of an ELMo over characters")
         for key, theirs, ours in _contradictions(told, shapes[section], f"{section}."):
-            raise UserError(
-                f"{name} has {key} {theirs!r}, and the model beside it {ours!r}: they do not belong together"
-            )
+            raise UserError(f"{name} has {key} {theirs!r}, the weights {ours!r}: they do not belong together")
     activation, clips = options["char_cnn"].get("activation"), []
     if activation not in ("relu", "tanh"):
         raise UserError(f"{name} has char_cnn.activation {activation!r}: it must be 'relu' or 'tanh'")

@@ -23,12 +23,15 @@ from elmo_jax.interop.torch_weights import ANY, Weights
 
 CONFIG_FILE = "config.json"
 EMBEDDER_FILE, ENCODER_FILE, CLASSIFIER_FILE = "token_embedder.pkl", "encoder.pkl", "classifier.pkl"
-# The architecture of all published models. They name a file of this content that most of them lack.
+# What shapes do not tell, as it is in all published models; they name a file that says so, and most of them lack it.
 PUBLISHED_FILE = "cnn_50_100_512_4096_sample.json"
-_PUBLISHED: dict[str, Any] = {
-    "encoder": {"name": "elmo", "cell_clip": 3, "proj_clip": 3},
-    "token_embedder": {"name": "cnn", "activation": "relu", "max_characters_per_token": 50},
-}
+_PUBLISHED = {"activation": "relu", "max_characters_per_token": 50, "cell_clip": 3.0, "proj_clip": 3.0}
+_RULES = (
+    ("activation", (str,), "'relu' or 'tanh'"),
+    ("max_characters_per_token", (int,), "a whole number"),
+    ("cell_clip", (int, float, type(None)), "a number"),
+    ("proj_clip", (int, float, type(None)), "a number"),
+)
 
 
 def recognises(path: Path) -> bool:
@@ -73,8 +76,12 @@ def _model(embedder: Weights, encoder: Weights, told: dict[str, Any]) -> Model:
         dims["n_words"], dims["word_dim"] = embedder.take("word_emb_layer.embedding.weight", ANY, ANY).shape
     if "char_emb_layer.embedding.weight" in embedder:
         dims["n_characters"], dim = embedder.take("char_emb_layer.embedding.weight", ANY, ANY).shape
-        names = [f"convolutions.{i}.weight" for i in range(embedder.count("convolutions.{}.weight"))]
-        kernels = [embedder.take(name, ANY, dim, ANY) for name in names]
+        if "char_lstm.weight_ih_l0" in embedder:
+            raise UserError(
+                f"{embedder.origin} encodes characters by an LSTM ('lstm'): only 'cnn', as published, is read"
+            )
+        n_filters = max(1, embedder.count("convolutions.{}.weight"))
+        kernels = [embedder.take(f"convolutions.{i}.weight", ANY, dim, ANY) for i in range(n_filters)]
         cnn = CharCNN(
             activation=told["activation"],
             embedding=CharEmbedding(dim),
@@ -106,43 +113,28 @@ def _token_encoder(weights: Weights, model: Model) -> dict[str, Any]:
 
 def _told(path: Path) -> tuple[dict[str, Any], list[str]]:
     """What shapes do not tell, from the architecture file of a folder, and notes about where it is from."""
-    notes: list[str] = []
     named = _json(path / CONFIG_FILE).get("config_path") if (path / CONFIG_FILE).is_file() else None
-    file = path / PurePosixPath(str(named).replace("\\", "/") if named else PUBLISHED_FILE).name
-    tree = _json(file) if file.is_file() else _PUBLISHED
-    if tree is _PUBLISHED:
-        notes.append(
-            f"There is no {file.name} with it: taken as relu, clips at 3 and 50 characters, as in all published models. If "
-            "that is wrong put the file beside it."
-        )
-    sections = {name: tree.get(name) for name in _PUBLISHED}
-    for name, section in sections.items():
+    file = path / PurePosixPath(str(named or PUBLISHED_FILE).replace("\\", "/")).name
+    if not file.is_file():
+        taken = "relu, clips at 3 and 50 characters, as in all published models"
+        return dict(_PUBLISHED), [f"There is no {file.name} with it: taken as {taken}. If that is wrong put it there."]
+    tree = _json(file)
+    sections: dict[str, Any] = {}
+    for name, wanted in (("encoder", "elmo"), ("token_embedder", "cnn")):
+        section = tree.get(name)
         if not isinstance(section, dict):
             raise UserError(f"{file} has no section {name!r}: it is no architecture of ELMoForManyLangs")
-    encoder, embedder = sections["encoder"], sections["token_embedder"]
-    for name, section, wanted in (("encoder", encoder, "elmo"), ("token_embedder", embedder, "cnn")):
         kind = str(section.get("name")).lower()
         if kind != wanted:
-            raise UserError(
-                f"{file} has {name}.name {kind!r}: only {wanted!r}, that of the published models, can be read"
-            )
-    told = {
-        "cell_clip": encoder.get("cell_clip"),
-        "proj_clip": encoder.get("proj_clip"),
-        "activation": embedder.get("activation"),
-        "max_characters_per_token": embedder.get("max_characters_per_token"),
-    }
-    for key in ("cell_clip", "proj_clip"):
-        if told[key] is not None and type(told[key]) not in (int, float):
-            raise UserError(f"{file} has encoder.{key} {told[key]!r}: it must be a number")
-        told[key] = float(told[key]) if told[key] else None
-    if told["activation"] not in ("relu", "tanh"):
-        raise UserError(f"{file} has token_embedder.activation {told['activation']!r}: it must be 'relu' or 'tanh'")
-    if type(told["max_characters_per_token"]) is not int:
-        raise UserError(
-            f"{file} has token_embedder.max_characters_per_token {told['max_characters_per_token']!r}: it must be a number"
-        )
-    return told, notes
+            raise UserError(f"{file} has {name}.name {kind!r}: only {wanted!r}, as in published models, can be read")
+        sections |= section
+    for key, kinds, rule in _RULES:
+        if type(sections.get(key)) not in kinds:
+            raise UserError(f"{file} has {key} {sections.get(key)!r}: it must be {rule}")
+    if sections["activation"] not in ("relu", "tanh"):
+        raise UserError(f"{file} has activation {sections['activation']!r}: it must be 'relu' or 'tanh'")
+    clips = {key: float(sections[key]) if sections[key] else None for key in ("cell_clip", "proj_clip")}
+    return {**{key: sections[key] for key in _PUBLISHED}, **clips}, []
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -30,12 +30,8 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 VOCABULARY_FILE = "vocab.txt"
 FILES = frozenset(
-    {
-        CONFIG_FILE,
-        WEIGHTS_FILE,
-        *dictionaries.FILES,
-        *(file(Path(VOCABULARY_FILE)).name for file in (Path, counts_path, tokenizer_path)),
-    }
+    {CONFIG_FILE, WEIGHTS_FILE, *(file(Path(VOCABULARY_FILE)).name for file in (Path, counts_path, tokenizer_path))}
+    | dictionaries.FILES
 )
 
 MODEL_TYPE = "elmo_jax"
