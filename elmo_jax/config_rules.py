@@ -79,7 +79,7 @@ def _dictionaries(c: "Config") -> list[Rule]:
         (
             used == (sizes.n_words + sizes.n_characters > 0),
             "model.dictionaries",
-            "words or characters are in it with model.input 'words+characters', and with that alone",
+            "must have words or characters with model.input 'words+characters', and neither without",
         ),
     ]
 
