@@ -14,7 +14,7 @@ POSITIVE = "must be at least 1"
 
 
 def rules(config: "Config") -> list[Rule]:
-    """The rules of every configuration; ``needed`` and ``unread`` have those of one that is about to be trained."""
+    """The rules of every configuration; ``needed`` and ``unread`` are those of one that a run is about to use."""
     return [
         *_architecture(config),
         *_softmax(config),

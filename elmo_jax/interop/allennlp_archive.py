@@ -97,7 +97,7 @@ def _pretrained(arrays: Mapping[str, Array], files: _Files, path: Path, elmo: st
     if "_word_embedding.weight" in weights:
         notes.append("The vectors of its cached words are left out: words are encoded from their characters.")
     params = allennlp_layout.parameters(weights, model)
-    about = {"imported from": "AllenNLP", "notes": notes}
+    about = {"imported from": "AllenNLP", **({"notes": " ".join(notes)} if notes else {})}
     return Pretrained(config, params, None, str(path), mixes=tuple(mixes), about=about)
 
 

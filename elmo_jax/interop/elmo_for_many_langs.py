@@ -65,13 +65,15 @@ def load(path: Path) -> Pretrained:
                 f"The softmax of {CLASSIFIER_FILE} is left out: its file does not tell which row is which word."
             )
     config = Config(model=model).validate(recorded=True)
-    about = {"imported from": "ELMoForManyLangs", "notes": notes}
+    about = {"imported from": "ELMoForManyLangs", **({"notes": " ".join(notes)} if notes else {})}
     return Pretrained(config, params, vocabulary, str(path), about=about, dictionaries=dics)
 
 
 def _model(embedder: Weights, encoder: Weights, told: dict[str, Any]) -> Model:
     """The architecture: sizes as the shapes have them, the rest as told."""
-    cnn, dims = CharCNN(), {"n_words": 0, "word_dim": 0, "n_characters": 0}
+    # Where there are no characters nothing reads it.
+    cnn = CharCNN(filters=((1, 1),), n_highway=0)
+    dims = {"n_words": 0, "word_dim": 0, "n_characters": 0}
     if "word_emb_layer.embedding.weight" in embedder:
         dims["n_words"], dims["word_dim"] = embedder.take("word_emb_layer.embedding.weight", ANY, ANY).shape
     if "char_emb_layer.embedding.weight" in embedder:
