@@ -42,6 +42,17 @@ class CharCNN:
 
 
 @dataclass(frozen=True)
+class Dictionaries:
+    """Sizes of the dictionaries that models of ELMoForManyLangs read tokens by (ELMO_SPEC 2.14). 0 = has none."""
+
+    n_words: int = 0
+    # Width of the vector of a word, beside the filters.
+    word_dim: int = 0
+    # Code points and marks, in place of bytes and marks.
+    n_characters: int = 0
+
+
+@dataclass(frozen=True)
 class LSTM:
     """The stack of projected LSTM layers, one per direction (ELMO_SPEC 2.4 and 2.5). ``None`` clips nothing."""
 
@@ -70,8 +81,10 @@ class Softmax:
 class Model:
     """Everything that decides the shapes of the parameters, dropout and the dtype of the products."""
 
-    # What the first layer is made from: the characters of each word, or a table of the words of the vocabulary.
-    input: Literal["characters", "words"] = "characters"
+    # What the first layer is made from: the characters of each word, a table of the words of the vocabulary, or both
+    # (models of ELMoForManyLangs, which can be used and not trained).
+    input: Literal["characters", "words", "words+characters"] = "characters"
+    dictionaries: Dictionaries = field(default_factory=Dictionaries)
     # False: only the forward direction, as bilm-tf has it too.
     bidirectional: bool = True
     # Word input: the softmax and the table of the input are one (full and sampled softmax).
@@ -95,8 +108,11 @@ class Model:
 
     @property
     def token_width(self) -> int | None:
-        """Character ids of a token; None where a token is one id, that of its word."""
-        return self.char_cnn.max_characters_per_token if self.input == "characters" else None
+        """Ids of a token: of its characters, after that of its word where it has both; None where it is one id."""
+        if self.input == "words":
+            return None
+        sizes, width = self.dictionaries, self.char_cnn.max_characters_per_token
+        return width if self.input == "characters" else bool(sizes.n_words) + bool(sizes.n_characters) * width
 
 
 @dataclass(frozen=True)

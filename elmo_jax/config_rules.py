@@ -29,6 +29,7 @@ def _architecture(c: "Config") -> list[Rule]:
     widest = max((width for width, _ in cnn.filters), default=0)
     places = c.model.dropout_places
     return [
+        *_dictionaries(c),
         (cnn.embedding.dim >= 1, "model.char_cnn.embedding.dim", POSITIVE),
         (
             len(cnn.filters) >= 1,
@@ -61,6 +62,24 @@ def _architecture(c: "Config") -> list[Rule]:
             c.model.dropout <= 0 or bool(set(places) - ({"between"} if lstm.n_layers == 1 else set())),
             "model.dropout_places",
             f"drops nothing in {lstm.n_layers} layer(s); to train without dropout set --config.model.dropout=0",
+        ),
+    ]
+
+
+def _dictionaries(c: "Config") -> list[Rule]:
+    sizes, used = c.model.dictionaries, c.model.input == "words+characters"
+    return [
+        (sizes.n_words >= 0, "model.dictionaries.n_words", "must be 0 (no words) or more"),
+        (sizes.n_characters >= 0, "model.dictionaries.n_characters", "must be 0 (no characters) or more"),
+        (
+            (sizes.n_words > 0) == (sizes.word_dim > 0) and sizes.word_dim >= 0,
+            "model.dictionaries.word_dim",
+            f"must be above 0 where there are words, and 0 without ({sizes.n_words})",
+        ),
+        (
+            used == (sizes.n_words + sizes.n_characters > 0),
+            "model.dictionaries",
+            "must have words or characters with model.input 'words+characters', and neither without",
         ),
     ]
 
@@ -182,6 +201,11 @@ def needed(c: "Config") -> list[Rule]:
             c.data.source != "text" or bool(c.data.train),
             "data.train",
             "source 'text' needs a glob of text shards: --config.data.train='corpus/*.txt'",
+        ),
+        (
+            c.model.input != "words+characters",
+            "model.input",
+            "that is for models of ELMoForManyLangs, which give vectors; train with 'characters' or 'words'",
         ),
     ]
 

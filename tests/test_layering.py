@@ -150,3 +150,7 @@ def lines_without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) ->
 
 def test_files_are_named_after_their_idea():
     assert not FORBIDDEN_NAMES & {file.name for file in SOURCES}
+
+
+def test_pytorch_files_are_read_in_one_place():
+    assert [name_of(file) for file in SOURCES if "torch" in roots(file)] == ["elmo_jax/interop/torch_weights.py"]

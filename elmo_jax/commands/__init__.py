@@ -4,6 +4,6 @@ A command module has ``NAME``, ``SUMMARY`` and ``DETAILS`` for its help, ``add_a
 ``run(options) -> exit status``. What ``run`` needs is imported when it runs: ``elmo --help`` answers at once.
 """
 
-from elmo_jax.commands import encode, evaluate, export, import_model, plot, prepare_lm1b, train, vocab
+from elmo_jax.commands import encode, evaluate, export, import_model, models, plot, prepare_lm1b, train, vocab
 
-COMMANDS = (train, plot, evaluate, export, import_model, vocab, encode, prepare_lm1b)
+COMMANDS = (train, plot, evaluate, export, import_model, models, vocab, encode, prepare_lm1b)

@@ -20,6 +20,8 @@ belongs to a model is easier to keep:
 Other kinds are read by this command alone:
 
   elmo import checkpoints/ elmo-mine --vocab vocab.txt                     TensorFlow checkpoints of bilm-tf
+  elmo import model.tar.gz elmo-tuned                                      AllenNLP's archives, with what was fine-tuned
+  elmo import 157/ elmo-german                                             ELMoForManyLangs
 
 Afterwards DIR is a model for every command:
 
@@ -36,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--options", metavar="FILE", help="options.json, when it does not lie there")
     parser.add_argument("--vocab", metavar="FILE", help="the vocabulary, one word a line (also .gz), likewise")
     parser.add_argument("--softmax", metavar="FILE", help="the HDF5 file of the softmax, likewise")
+    parser.add_argument("--elmo", metavar="NAME", help="which one, of an AllenNLP archive with several")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -52,8 +55,12 @@ def run(options: argparse.Namespace) -> int:
     reader = readers.of(source, (*readers.DIRECT, *readers.IMPORTED))
     if reader is None:
         raise readers.no_model(source)
-    files = {name: Path(given) for option, name in FILES.items() if (given := getattr(options, option)) is not None}
-    model = reader.load(source, **files)
+    told: dict[str, Path | str] = {
+        name: Path(given) for option, name in FILES.items() if (given := getattr(options, option)) is not None
+    }
+    if options.elmo is not None:
+        told["elmo"] = options.elmo
+    model = reader.load(source, **told)
     pretrained_directory.save(output, model)
     print(_describe(output, reader.kind, model))
     return 0

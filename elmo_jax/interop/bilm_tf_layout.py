@@ -163,6 +163,11 @@ def softmax_parameters(
 
 def _layout(config: Config) -> Iterator[_Dataset]:
     """The table of ELMO_SPEC 2.9. One layer, and one direction, is named like many (T6)."""
+    if config.model.input == "words+characters":
+        raise UserError(
+            "bilm-tf's files have no place for what a model of ELMoForManyLangs reads (config.model.input is "
+            "'words+characters'); keep it as a pretrained directory"
+        )
     yield from _encoder(config) if config.model.input == "characters" else _words(config)
     lstm, n_directions = config.model.lstm, len(config.model.directions)
     p, c = lstm.projection_dim, lstm.dim

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from elmo_jax.config import Config
+from elmo_jax.data.dictionaries import Dictionaries
 from elmo_jax.data.segmentation import Segmentation
-from elmo_jax.data.spelling import Characters, Spelling, Words
+from elmo_jax.data.spelling import Characters, Spelling, Words, WordsAndCharacters
 from elmo_jax.data.vocab import Vocabulary
 from elmo_jax.errors import UserError
 from elmo_jax.model.bilm import BiLM, compute_dtype
@@ -50,6 +51,7 @@ class Pretrained:
     step: int | None = None
     mixes: tuple[Mix, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
+    dictionaries: Dictionaries | None = None
 
     @property
     def model(self) -> BiLM:
@@ -71,8 +73,15 @@ class Pretrained:
     @property
     def spelling(self) -> Spelling:
         """How tokens become what its encoder reads."""
-        width = self.config.model.token_width
-        return Characters(width) if width is not None else Words(self.words())
+        model = self.config.model
+        if model.input == "words":
+            return Words(self.words())
+        width = model.char_cnn.max_characters_per_token
+        if model.input == "characters":
+            return Characters(width)
+        if self.dictionaries is None:
+            raise UserError(f"{self.origin} has no dictionaries; put its char.dic and word.dic beside its weights")
+        return WordsAndCharacters(self.dictionaries, width)
 
     def words(self) -> Vocabulary:
         """The vocabulary.

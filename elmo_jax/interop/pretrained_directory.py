@@ -5,6 +5,7 @@
     config.json         architecture, tokeniser, how it was trained, learnt mixtures, what else is known
     model.safetensors   the parameter tree of docs/design.md, float32, a tensor a leaf by its path
     vocab.txt           the words, where they are known; counts and tokeniser beside it, as in a run
+    char.dic, word.dic  in place of vocab.txt, the dictionaries of a model of ELMoForManyLangs
 """
 
 import dataclasses
@@ -18,6 +19,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from elmo_jax import config_io
+from elmo_jax.data import dictionaries
+from elmo_jax.data.dictionaries import Dictionaries
 from elmo_jax.data.vocab import Vocabulary, counts_path, tokenizer_path
 from elmo_jax.errors import UserError
 from elmo_jax.interop.directory import complete_directory
@@ -28,6 +31,7 @@ WEIGHTS_FILE = "model.safetensors"
 VOCABULARY_FILE = "vocab.txt"
 FILES = frozenset(
     {CONFIG_FILE, WEIGHTS_FILE, *(file(Path(VOCABULARY_FILE)).name for file in (Path, counts_path, tokenizer_path))}
+    | dictionaries.FILES
 )
 
 MODEL_TYPE = "elmo_jax"
@@ -51,7 +55,9 @@ def save(directory: Path, model: Pretrained) -> None:
     with complete_directory(directory, FILES) as folder:
         (folder / CONFIG_FILE).write_text(json.dumps(_description(model), indent=2) + "\n", encoding="utf-8")
         save_file(leaves, folder / WEIGHTS_FILE, metadata={"format": MODEL_TYPE})
-        if model.vocabulary is not None:
+        if model.dictionaries is not None:
+            model.dictionaries.save(folder)
+        elif model.vocabulary is not None:
             model.vocabulary.save(folder / VOCABULARY_FILE)
 
 
@@ -72,7 +78,9 @@ def load(path: Path) -> Pretrained:
         raise UserError(f"cannot read {path / WEIGHTS_FILE}: {error}; fetch or export it again") from error
     words = path / VOCABULARY_FILE
     vocabulary = Vocabulary.load(words) if words.exists() else None
-    return Pretrained(config, params, vocabulary, str(path), mixes=mixes, about=about)
+    dics = Dictionaries.load(path, config.model.dictionaries) if config.model.input == "words+characters" else None
+    vocabulary = vocabulary if dics is None else dics.vocabulary()
+    return Pretrained(config, params, vocabulary, str(path), mixes=mixes, about=about, dictionaries=dics)
 
 
 def _description(model: Pretrained) -> dict[str, Any]:

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Protocol
 
 from elmo_jax.errors import UserError
-from elmo_jax.interop import bilm_tf_reading, pretrained_directory, tf_checkpoint
+from elmo_jax.interop import (
+    allennlp_archive,
+    bilm_tf_reading,
+    elmo_for_many_langs,
+    pretrained_directory,
+    tf_checkpoint,
+)
 from elmo_jax.interop.pretrained import Pretrained
 
 
@@ -31,22 +37,22 @@ class Reader:
     Attributes:
         kind: in words.
         module: reads it.
-        takes: files that ``load`` can be told of by name, when they do not lie with the model.
+        takes: what else ``load`` can be told by name, such as files that do not lie with the model.
     """
 
     kind: str
     module: Module
     takes: frozenset[str] = frozenset()
 
-    def load(self, path: Path, **files: Path) -> Pretrained:
-        """The model at ``path``, with files that do not lie with it.
+    def load(self, path: Path, **told: Path | str) -> Pretrained:
+        """The model at ``path``, by what is told besides.
 
         Raises:
-            UserError: when it is damaged, or has no use for such a file.
+            UserError: when it is damaged, or has no use for what is told.
         """
-        if useless := sorted(set(files) - self.takes):
+        if useless := sorted(set(told) - self.takes):
             raise UserError(f"{path} is {self.kind}, which takes no {useless[0]} of its own; leave that out")
-        return self.module.load(path, **files)
+        return self.module.load(path, **told)
 
 
 # Read wherever a model path is taken, beside runs.
@@ -55,7 +61,11 @@ DIRECT = (
     Reader("a model in files of bilm-tf", bilm_tf_reading, frozenset({"options", "softmax", "vocabulary"})),
 )
 # Read by `elmo import` alone: they need other libraries, or hold what has to be looked at with care.
-IMPORTED = (Reader("a TensorFlow checkpoint of bilm-tf", tf_checkpoint, frozenset({"options", "vocabulary"})),)
+IMPORTED = (
+    Reader("a TensorFlow checkpoint of bilm-tf", tf_checkpoint, frozenset({"options", "vocabulary"})),
+    Reader("a model of ELMoForManyLangs", elmo_for_many_langs),
+    Reader("a model of AllenNLP", allennlp_archive, frozenset({"elmo"})),
+)
 
 LOOKED_FOR = (
     "a run (config.json, checkpoints/), a pretrained directory (model.safetensors) or files of bilm-tf or AllenNLP "

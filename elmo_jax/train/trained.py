@@ -35,5 +35,5 @@ def load(path: Path, step: int | None = None) -> Pretrained:
 def run_at(path: Path) -> RunDirectory | None:
     """The run in a directory, unless that holds another model, whose configuration may bear the same name."""
     run = RunDirectory(path)
-    is_run = run.has_checkpoint or (run.exists and readers.of(path, readers.DIRECT) is None)
+    is_run = run.has_checkpoint or (run.exists and readers.of(path, (*readers.DIRECT, *readers.IMPORTED)) is None)
     return run if is_run else None
