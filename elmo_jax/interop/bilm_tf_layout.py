@@ -114,10 +114,10 @@ def softmax_datasets(params: Mapping[str, Any]) -> dict[str, Array] | None:
     """The datasets of ``softmax_weights.hdf5``: ``softmax/W [V, P]`` and ``softmax/b [V]`` (ELMO_SPEC 2.9).
 
     W is that of the softmax or, when it has none of its own, the table of words that it shares. None for an adaptive
-    softmax, whose clusters have no place in that file.
+    softmax, whose clusters have no place in that file, and for a model without one.
     """
-    softmax = params["softmax"]
-    if not set(softmax) <= {"kernel", "bias"}:
+    softmax = params.get("softmax")
+    if softmax is None or not set(softmax) <= {"kernel", "bias"}:
         return None
     kernel = softmax["kernel"] if "kernel" in softmax else params["encoder"]["embedding"]
     return {"softmax/W": np.asarray(kernel, np.float32), "softmax/b": np.asarray(softmax["bias"], np.float32)}

@@ -175,8 +175,8 @@ def _read_description(tree: dict[str, Any], source: str) -> tuple[Config, dict[s
     sections = {name: tree[name] for name in (*_SECTIONS, "data") if name in tree}
     config: Config = config_io.convert(sections, Config, source)
     try:
-        # A source that needs no files: where the text lies is of no use elsewhere, and not kept.
-        dataclasses.replace(config, data=dataclasses.replace(config.data, source="pydoc")).validate(recorded=True)
+        # Where the text lies is of no use elsewhere and not kept; that there was some is no question.
+        dataclasses.replace(config, data=dataclasses.replace(config.data, train="text")).validate(recorded=True)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
     kinds: dict[str, Any] = {

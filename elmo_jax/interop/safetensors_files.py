@@ -3,6 +3,7 @@
 A tensor is a leaf of the parameter tree of docs/design.md, by its path. Nothing in such a file can run code.
 """
 
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from elmo_jax.config import Config
+from elmo_jax.config import Config, Model
 from elmo_jax.errors import UserError
 from elmo_jax.model.bilm import BiLM, smallest_inputs
 from elmo_jax.model.clusters import Clusters
@@ -119,8 +120,12 @@ def write_file(path: Path, leaves: Mapping[str, Array], metadata: Mapping[str, s
     Raises:
         OSError: when it cannot be written.
     """
+    path.touch()
+    # The library lets nobody else read what it writes.
+    mode = path.stat().st_mode
     try:
         save_file(dict(leaves), path, metadata=dict(metadata))
+        path.chmod(mode)
     except SafetensorError as error:
         raise OSError(str(error).removeprefix("Error while serializing: ")) from error
 
@@ -214,7 +219,13 @@ def check_shapes(found: Mapping[str, Shape], config: Config, n_words: int | None
     Raises:
         UserError: naming a leaf that is missing, has no place or has another shape.
     """
-    expected = shapes(config, n_words or 1)
+    model = config.model
+    characters = 0 if model.input == "words" else len(model.char_cnn.filters) + model.char_cnn.n_highway
+    parts = model.lstm.n_layers + characters + len(model.softmax.cutoffs)
+    # Shapes are found by tracing the model: one that declares a million layers must not be.
+    if parts > len(found):
+        raise UserError(f"{where}: has {len(found)} tensors, too few for the configured model; {fix}")
+    expected = shapes(model, n_words or 1)
     if not any(name.startswith("softmax/") for name in found):
         expected = {name: shape for name, shape in expected.items() if not name.startswith("softmax/")}
     for name in sorted(expected.keys() | found.keys()):
@@ -226,19 +237,19 @@ def check_shapes(found: Mapping[str, Shape], config: Config, n_words: int | None
             raise UserError(f"{where}: {name} is {found[name]}, the configured model has {expected[name]}; {fix}")
 
 
-def shapes(config: Config, n_words: int) -> dict[str, Shape]:
+@functools.lru_cache
+def shapes(config: Model, n_words: int) -> Mapping[str, Shape]:
     """The shape of every leaf of a configured model, by its path, without computing any.
 
     Raises:
         UserError: when the clusters of its softmax do not fit the number of words.
     """
-    cutoffs = config.model.softmax.cutoffs
+    cutoffs = config.softmax.cutoffs
     if cutoffs and cutoffs[-1] >= n_words:
         # Without words there is no softmax, and its leaves are not looked at.
         if n_words > 1:
             raise UserError(f"config.model.softmax.cutoffs is {cutoffs}: each must be below the {n_words} words")
         cutoffs = ()
-    model = BiLM(config.model, Clusters(n_words, cutoffs))
-    inputs = smallest_inputs(config.model)
+    model, inputs = BiLM(config, Clusters(n_words, cutoffs)), smallest_inputs(config)
     tree = jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs, method="everything"))["params"]
     return {name: leaf.shape for name, leaf in flatten_dict(tree, sep="/").items()}
