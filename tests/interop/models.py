@@ -2,15 +2,13 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from elmo_jax.config import LSTM, CharCNN, CharEmbedding, Config, Model, Softmax
 from elmo_jax.data.vocab import Vocabulary
 from elmo_jax.interop.pretrained import Pretrained
-from elmo_jax.model.bilm import BiLM, smallest_inputs
-from elmo_jax.model.clusters import Clusters
+from elmo_jax.interop.safetensors_files import shapes
 
 WORDS = ["<S>", "</S>", "<UNK>", *(f"w{i}" for i in range(20)), "Māris", "表"]
 VOCABULARY = Vocabulary(WORDS, range(len(WORDS), 0, -1), "unicode")
@@ -37,15 +35,12 @@ KINDS = {
 
 
 def make(kind: str = "adaptive", seed: int = 0, vocabulary: Vocabulary | None = VOCABULARY, **changes) -> Pretrained:
-    """A model of a kind; ``changes`` are fields of ``Pretrained``. Numbers are large enough to reach every clip."""
+    """A model of a kind; ``changes`` are fields of ``Pretrained``."""
     model = KINDS[kind]
-    n_words = 1 if vocabulary is None else len(vocabulary)
-    bilm = BiLM(model, Clusters(n_words, model.softmax.cutoffs if n_words > 1 else ()))
-    inputs = smallest_inputs(model)
-    like = jax.eval_shape(lambda: bilm.init(jax.random.key(0), *inputs, method="everything"))["params"]
     rng = np.random.default_rng(seed)
     leaves = {
-        path: rng.standard_normal(leaf.shape).astype(np.float32) for path, leaf in flatten_dict(like, sep="/").items()
+        path: 0.5 * rng.standard_normal(shape).astype(np.float32)
+        for path, shape in shapes(model, 1 if vocabulary is None else len(vocabulary)).items()
     }
     if vocabulary is None:
         leaves = {path: leaf for path, leaf in leaves.items() if not path.startswith("softmax/")}
