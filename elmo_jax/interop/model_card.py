@@ -70,18 +70,19 @@ def fields(name: str | None = None, license: str | None = None, language: str | 
     return found
 
 
-def card(model: Pretrained, folder: str, sums: Mapping[str, tuple[int, str]]) -> str:
+def card(model: Pretrained, folder: str, sums: Mapping[str, tuple[int, str]], dtype: str = "float32") -> str:
     """The text of ``README.md``.
 
     Args:
         model: with what is known of it.
         folder: name of the directory, for the examples.
         sums: bytes and SHA-256 of the other files.
+        dtype: in which the numbers are stored.
     """
     parts = [
         _front_matter(model),
         f"# {model.about.get('name') or folder}\n",
-        _introduction(model),
+        _introduction(model, dtype),
         _use(model, folder),
         "## Training\n\n" + _table(_training(model)),
         "## Evaluation\n\n" + _evaluation(model),
@@ -112,7 +113,7 @@ def _yaml(name: str, values: list[str]) -> list[str]:
     return [f"{name}:", *(f"- {json.dumps(value)}" for value in values)] if values else []
 
 
-def _introduction(model: Pretrained) -> str:
+def _introduction(model: Pretrained, dtype: str) -> str:
     config, lstm = model.config.model, model.config.model.lstm
     what = "A language model in both directions" if config.bidirectional else "A language model from left to right"
     characters = config.input == "characters"
@@ -130,6 +131,7 @@ def _introduction(model: Pretrained) -> str:
         "LSTMs": f"{lstm.n_layers} layers of {lstm.dim:,} cells, projected to {lstm.projection_dim:,}",
         "input": _input(model),
         "vectors": f"{lstm.n_layers + 1} layers of width {width:,}, the token encodings first",
+        "stored numbers": dtype if dtype == "float32" else f"{dtype}, rounded from float32",
         "softmax": softmax,
         "vocabulary": f"{words} words",
         "learnt mixtures of layers": f"{len(model.mixes)}" if model.mixes else "none",

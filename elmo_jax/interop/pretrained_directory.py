@@ -23,7 +23,7 @@ from elmo_jax import config_io
 from elmo_jax.config import Config
 from elmo_jax.data.vocab import Vocabulary, counts_path, tokenizer_path
 from elmo_jax.errors import UserError
-from elmo_jax.interop import checksums, model_card, safetensors_files
+from elmo_jax.interop import checksums, leaf_shapes, model_card, safetensors_files
 from elmo_jax.interop.directory import complete_directory
 from elmo_jax.interop.pretrained import Mix, Pretrained
 from elmo_jax.interop.safetensors_files import Weights
@@ -75,7 +75,7 @@ def save(directory: Path, model: Pretrained, dtype: str = "float32") -> None:
             model.vocabulary.save(folder / VOCABULARY_FILE)
         sums = checksums.of_files(folder)
         checksums.write(folder, sums)
-        card = model_card.card(model, directory.resolve().name, sums)
+        card = model_card.card(model, directory.resolve().name, sums, dtype)
         (folder / CARD_FILE).write_text(card, encoding="utf-8", newline="\n")
 
 
@@ -116,7 +116,7 @@ def load(path: Path) -> Pretrained:
     if facts["has_softmax"] != any(name.startswith("softmax/") for name in weights.shapes):
         says = "a softmax" if facts["has_softmax"] else "no softmax"
         raise UserError(f"{path}: {source} says that there is {says}, and the weights differ; {_AGAIN}")
-    safetensors_files.check_shapes(weights.shapes, config, n_words, str(path), _AGAIN)
+    leaf_shapes.check_shapes(weights.shapes, config, n_words, str(path), _AGAIN)
     if path.is_dir():
         checksums.verify(path)
     params = weights.load()

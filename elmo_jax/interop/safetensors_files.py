@@ -3,14 +3,12 @@
 A tensor is a leaf of the parameter tree of docs/design.md, by its path. Nothing in such a file can run code.
 """
 
-import functools
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +16,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from elmo_jax.config import Config, Model
+from elmo_jax.config import Config
 from elmo_jax.errors import UserError
-from elmo_jax.model.bilm import BiLM, smallest_inputs
-from elmo_jax.model.clusters import Clusters
+from elmo_jax.interop.leaf_shapes import Shape, check_shapes
 
 Array = npt.NDArray[Any]
-Shape = tuple[int, ...]
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -204,52 +200,3 @@ def _opened(file: Path) -> Iterator[Any]:
             yield tensors
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot read {file}: {' '.join(str(error).split())}; fetch or export it again") from error
-
-
-def check_shapes(found: Mapping[str, Shape], config: Config, n_words: int | None, where: str, fix: str) -> None:
-    """Refuse leaves that are not those of the configured model; only the whole softmax may be absent.
-
-    Args:
-        found: shapes by path.
-        config: of the model.
-        n_words: of the vocabulary; None where there is none.
-        where: what has these leaves, for the error.
-        fix: what to do, for the error.
-
-    Raises:
-        UserError: naming a leaf that is missing, has no place or has another shape.
-    """
-    model = config.model
-    characters = 0 if model.input == "words" else len(model.char_cnn.filters) + model.char_cnn.n_highway
-    parts = model.lstm.n_layers + characters + len(model.softmax.cutoffs)
-    # Shapes are found by tracing the model: one that declares a million layers must not be.
-    if parts > len(found):
-        raise UserError(f"{where}: has {len(found)} tensors, too few for the configured model; {fix}")
-    expected = shapes(model, n_words or 1)
-    if not any(name.startswith("softmax/") for name in found):
-        expected = {name: shape for name, shape in expected.items() if not name.startswith("softmax/")}
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found:
-            raise UserError(f"{where}: {name} {expected[name]} is missing; {fix}")
-        if name not in expected:
-            raise UserError(f"{where}: {name} {found[name]} has no place in the configured model; {fix}")
-        if found[name] != expected[name]:
-            raise UserError(f"{where}: {name} is {found[name]}, the configured model has {expected[name]}; {fix}")
-
-
-@functools.lru_cache
-def shapes(config: Model, n_words: int) -> Mapping[str, Shape]:
-    """The shape of every leaf of a configured model, by its path, without computing any.
-
-    Raises:
-        UserError: when the clusters of its softmax do not fit the number of words.
-    """
-    cutoffs = config.softmax.cutoffs
-    if cutoffs and cutoffs[-1] >= n_words:
-        # Without words there is no softmax, and its leaves are not looked at.
-        if n_words > 1:
-            raise UserError(f"config.model.softmax.cutoffs is {cutoffs}: each must be below the {n_words} words")
-        cutoffs = ()
-    model, inputs = BiLM(config, Clusters(n_words, cutoffs)), smallest_inputs(config)
-    tree = jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs, method="everything"))["params"]
-    return {name: leaf.shape for name, leaf in flatten_dict(tree, sep="/").items()}

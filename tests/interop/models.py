@@ -7,8 +7,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from elmo_jax.config import LSTM, CharCNN, CharEmbedding, Config, Model, Softmax
 from elmo_jax.data.vocab import Vocabulary
+from elmo_jax.interop.leaf_shapes import shapes
 from elmo_jax.interop.pretrained import Pretrained
-from elmo_jax.interop.safetensors_files import shapes
 
 WORDS = ["<S>", "</S>", "<UNK>", *(f"w{i}" for i in range(20)), "Māris", "表"]
 VOCABULARY = Vocabulary(WORDS, range(len(WORDS), 0, -1), "unicode")

@@ -130,6 +130,7 @@ def test_half_the_bytes_are_the_nearest_numbers_and_are_read_as_float32(dtype, b
         assert leaf.dtype == np.float32
         # Halfway between two numbers of so many bits is the farthest; float16's small ones are farther apart.
         assert np.all(np.abs(leaf - wanted) <= np.maximum(np.abs(wanted) * 2.0 ** -(bits + 1), 2.0**-25))
+    assert f"| stored numbers | {dtype}, rounded from float32 |" in (tmp_path / "elmo" / "README.md").read_text()
     full = sum(leaf.nbytes for leaf in leaves(model).values())
     assert (tmp_path / "elmo" / "model.safetensors").stat().st_size < full / 2 + 4000
 
@@ -282,6 +283,41 @@ def test_damage_is_named(damage, saved):
         elmo_jax.from_pretrained(directory)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 600
+
+
+def places(tree, path=()):
+    """Paths of everything in a tree of JSON."""
+    for name, value in tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ():
+        yield (*path, name)
+        yield from places(value, (*path, name))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_is_changed_it_is_read_or_refused_in_one_line(seed, saved):
+    directory, _ = saved
+    (directory / "SHA256SUMS").unlink()
+    rng = np.random.default_rng(seed)
+    file = directory / rng.choice(["config.json", "model.safetensors", "vocab.txt", "vocab.counts.txt"])
+    if seed % 3 == 0:
+        truncate(file, rng.integers(file.stat().st_size))
+    elif seed % 3 == 1:
+        flip(file, rng.integers(min(file.stat().st_size, 3000)))
+    else:
+        tree = json.loads((directory / "config.json").read_text())
+        every = list(places(tree))
+        *path, name = every[rng.integers(len(every))]
+        node = tree
+        for part in path:
+            node = node[part]
+        values = [None, -1, 0, 10**6, 10**18, 10**30, 1e300, float("nan"), "x", [], {}, [[1, 2]], True]
+        node[name] = values[rng.integers(len(values))]
+        (directory / "config.json").write_text(json.dumps(tree))
+    said = ""
+    try:
+        elmo_jax.from_pretrained(directory)
+    except UserError as error:
+        said = str(error)
+    assert "\n" not in said
 
 
 def test_keys_and_files_of_others_are_let_be(saved):
