@@ -52,7 +52,9 @@ def run(options: argparse.Namespace) -> int:
         )
     run = trained.load(Path(options.run), options.step)
     run.require_softmax()
-    cache = Path(options.cache_dir) if options.cache_dir else Path(options.run).parent / "encoded"
+    # Of a model on the hub there is no folder here.
+    beside = Path(options.run).parent if Path(options.run).exists() else Path()
+    cache = Path(options.cache_dir) if options.cache_dir else beside / "encoded"
     segmentation = segmentation_arguments.segmentation_of_run(options, run.config.data)
     corpus = prepare(text_arguments.source(options, segmentation), cache)
     evaluator = Evaluator(run.model, run.config, run.words(), parallel.DataParallel())

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from elmo_jax.errors import UserError
@@ -15,7 +16,7 @@ def complete_directory(directory: Path, names: Set[str]) -> Iterator[Path]:
     Args:
         directory: is made, with its parents. When it is there already, it is replaced as a whole, provided that it
             holds nothing but files with these ``names``.
-        names: of the files that an export may consist of.
+        names: of the files that an export may consist of, as shell patterns.
 
     Raises:
         UserError: when ``directory`` holds anything else, and for every OSError while writing, such as a full disk:
@@ -35,15 +36,29 @@ def complete_directory(directory: Path, names: Set[str]) -> Iterator[Path]:
         raise UserError(f"cannot write the export {directory}: {reason}; mend that or name another directory") from None
 
 
+def refuse_existing(output: Path) -> None:
+    """Refuse an output that is there already, unless it is an empty directory.
+
+    Raises:
+        UserError: naming it and the fix.
+    """
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise UserError(f"{output} exists already; name another, or replace it with --overwrite (overwrite=True)")
+
+
 def _refuse_other_content(directory: Path, names: Set[str]) -> None:
     if not directory.exists():
         return
-    others = sorted(item.name for item in directory.iterdir() if item.name not in names or not item.is_file())
+    others = sorted(item.name for item in directory.iterdir() if not (item.is_file() and _among(item.name, names)))
     if others:
         raise UserError(
             f"{directory} holds {', '.join(others[:3])}, and an export replaces the whole directory; "
             "name a new one or one that holds only an earlier export"
         )
+
+
+def _among(name: str, patterns: Set[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _replace(directory: Path, fresh: Path, aside: Path) -> None:

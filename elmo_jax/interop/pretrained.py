@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from elmo_jax.config import Config
@@ -41,7 +42,7 @@ class Pretrained:
         origin: where the weights are from, for people.
         step: the checkpoint that they are from, if they are from one.
         mixes: mixtures of the layers that were learnt with them.
-        about: what is known besides, for a model card: perplexity, tokens, licence, ...
+        about: what is known besides, for a model card: perplexity, tokens, licence, ... (interop/model_card.py).
     """
 
     config: Config
@@ -105,3 +106,27 @@ class Pretrained:
                 "directory, or bilm-tf files with their softmax file"
             )
         self.words()
+
+    def save_pretrained(self, directory: str | Path, *, dtype: str = "float32", overwrite: bool = False) -> None:
+        """Write a directory that ``elmo_jax.from_pretrained`` reads: weights, configuration, vocabulary, model card.
+
+        Args:
+            directory: is made, with its parents.
+            dtype: of the stored numbers, "float32", "bfloat16" or "float16"; they are read back as float32.
+            overwrite: whether an earlier pretrained directory there may be replaced.
+
+        Raises:
+            UserError: when there is something at ``directory``, the parts of the model do not fit each other, or it
+                cannot be written: then nothing is.
+
+        Example:
+            >>> elmo_jax.from_pretrained("runs/quickstart").save_pretrained("my-elmo")
+            >>> elmo_jax.from_pretrained("my-elmo").step
+            680
+        """
+        from elmo_jax.interop import pretrained_directory
+        from elmo_jax.interop.directory import refuse_existing
+
+        if not overwrite:
+            refuse_existing(Path(directory))
+        pretrained_directory.save(Path(directory), self, dtype)

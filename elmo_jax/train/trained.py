@@ -1,29 +1,33 @@
 """The model at a path, whatever its files are: a run, a pretrained directory, or the files of other programs."""
 
+import dataclasses
 from pathlib import Path
 
 from elmo_jax import checkpoint
 from elmo_jax.errors import UserError
-from elmo_jax.interop import readers
+from elmo_jax.interop import hub, readers
 from elmo_jax.interop.pretrained import Pretrained
+from elmo_jax.train import facts
 from elmo_jax.train.run_directory import RunDirectory
 
 
 def load(path: Path, step: int | None = None) -> Pretrained:
-    """The model at ``path``: a run directory (its best weights) or what one of ``readers.DIRECT`` reads.
+    """The model at ``path``: a run (its best weights), what one of ``readers.DIRECT`` reads, or a model of the hub.
 
     Args:
-        path: of the model.
+        path: of the model, or ``organisation/name[@revision]`` on Hugging Face's hub when there is no such path.
         step: of a run: the checkpoint to take instead of the best.
 
     Raises:
         UserError: when there is no model, it is damaged, or it has no such checkpoint.
     """
-    run = run_at(path)
-    if run is not None:
+    if (there := hub.repository(path)) is not None:
+        return dataclasses.replace(load(hub.fetch(*there), step), origin=str(path))
+    if (run := run_at(path)) is not None:
         config, vocabulary = run.config(), run.vocabulary()
-        step, params, _ = checkpoint.restore_params(run.checkpoints, step=step)
-        return Pretrained(config, params, vocabulary, f"{path}, step {step:,}", step)
+        step, params, meta = checkpoint.restore_params(run.checkpoints, step=step)
+        about = facts.of_run(run, config, vocabulary, step, meta)
+        return Pretrained(config, params, vocabulary, f"{path}, step {step:,}", step, about=about)
     reader = readers.of(path, readers.DIRECT)
     if reader is None:
         raise readers.no_model(path)

@@ -1,54 +1,52 @@
-"""Models of bilm-tf as files, as tests of reading them need them."""
+"""Small pretrained models of every kind, with random weights."""
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+import dataclasses
 
-import h5py
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-from elmo_jax.config import Config
-from elmo_jax.interop import bilm_tf
-from tests.interop.test_bilm_tf import VOCABULARY, parameter_tree
+from elmo_jax.config import LSTM, CharCNN, CharEmbedding, Config, Model, Softmax
+from elmo_jax.data.vocab import Vocabulary
+from elmo_jax.interop.leaf_shapes import shapes
+from elmo_jax.interop.pretrained import Pretrained
 
+WORDS = ["<S>", "</S>", "<UNK>", *(f"w{i}" for i in range(20)), "Māris", "表"]
+VOCABULARY = Vocabulary(WORDS, range(len(WORDS), 0, -1), "unicode")
 
-def write(directory: Path, config: Config, *, vocabulary: bool = True, softmax: bool = True, seed: int = 0) -> Path:
-    """The files of an exported model of random weights; without vocabulary or softmax where these are not wanted."""
-    params = parameter_tree(config, seed)
-    if not softmax:
-        del params["softmax"]
-    bilm_tf.export(directory, params, config, VOCABULARY if vocabulary else None)
-    return directory
+CNN = CharCNN(embedding=CharEmbedding(3), filters=((1, 4), (2, 5), (4, 2)), max_characters_per_token=9)
+MODEL = Model(char_cnn=CNN, lstm=LSTM(dim=7, projection_dim=6), softmax=Softmax("adaptive", cutoffs=(8, 16)))
+FULL = Softmax("full")
 
-
-def change(file: Path, values: Mapping[str, Any]) -> None:
-    """Change keys of a JSON file by dotted paths; ``...`` removes one."""
-    tree = json.loads(file.read_text(encoding="utf-8"))
-    for path, value in values.items():
-        *groups, name = path.split(".")
-        node = tree
-        for group in groups:
-            node = node[group]
-        if value is ...:
-            del node[name]
-        else:
-            node[name] = value
-    file.write_text(json.dumps(tree), encoding="utf-8")
-
-
-def put(file: Path, **arrays: Any) -> None:
-    """Put arrays into an HDF5 file in place of those of these names (``__`` stands for ``/``); None removes one."""
-    with h5py.File(file, "a") as opened:
-        for name, array in ((name.replace("__", "/"), array) for name, array in arrays.items()):
-            if name in opened:
-                del opened[name]
-            if array is not None:
-                opened[name] = np.asarray(array)
+KINDS = {
+    "adaptive": MODEL,
+    "full, one layer, tanh": dataclasses.replace(
+        MODEL, softmax=FULL, lstm=LSTM(7, 6, 1), char_cnn=dataclasses.replace(CNN, activation="tanh", n_highway=1)
+    ),
+    "sampled, three layers, P = C": dataclasses.replace(MODEL, softmax=Softmax("sampled"), lstm=LSTM(6, 6, 3)),
+    "F = P, no clips, no skips": dataclasses.replace(
+        MODEL, lstm=LSTM(13, 11, cell_clip=None, proj_clip=None, use_skip_connections=False)
+    ),
+    "forward only": dataclasses.replace(MODEL, bidirectional=False),
+    "words": dataclasses.replace(MODEL, input="words"),
+    "words, shared, forward only": dataclasses.replace(
+        MODEL, input="words", softmax=FULL, share_embedding_softmax=True, bidirectional=False
+    ),
+}
 
 
-def rename(file: Path, names: Mapping[str, str]) -> None:
-    """Rename datasets of an HDF5 file."""
-    with h5py.File(file, "a") as opened:
-        for old, new in names.items():
-            opened.move(old, new)
+def make(kind: str = "adaptive", seed: int = 0, vocabulary: Vocabulary | None = VOCABULARY, **changes) -> Pretrained:
+    """A model of a kind; ``changes`` are fields of ``Pretrained``."""
+    model = KINDS[kind]
+    rng = np.random.default_rng(seed)
+    leaves = {
+        path: 0.5 * rng.standard_normal(shape).astype(np.float32)
+        for path, shape in shapes(model, 1 if vocabulary is None else len(vocabulary)).items()
+    }
+    if vocabulary is None:
+        leaves = {path: leaf for path, leaf in leaves.items() if not path.startswith("softmax/")}
+    return Pretrained(Config(model=model), unflatten_dict(leaves, sep="/"), vocabulary, "random weights", **changes)
+
+
+def leaves(model: Pretrained) -> dict[str, np.ndarray]:
+    """Every leaf by its path."""
+    return {path: np.asarray(leaf) for path, leaf in flatten_dict(model.params, sep="/").items()}

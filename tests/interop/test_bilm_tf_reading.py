@@ -17,7 +17,7 @@ from elmo_jax.embed.embedder import Embedder
 from elmo_jax.errors import UserError
 from elmo_jax.interop import bilm_tf, bilm_tf_reading
 from elmo_jax.train import trained
-from tests.interop.models import change, put, rename, write
+from tests.interop.bilm_tf_models import change, put, rename, write
 from tests.interop.test_bilm_tf import (
     ARCHITECTURES,
     SENTENCES,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from elmo_jax import cli
-from tests.interop.models import change, put, write
+from tests.interop.bilm_tf_models import change, put, write
 from tests.interop.test_bilm_tf import make
 from tests.shared import shared
 
