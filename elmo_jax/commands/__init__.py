@@ -4,6 +4,18 @@ A command module has ``NAME``, ``SUMMARY`` and ``DETAILS`` for its help, ``add_a
 ``run(options) -> exit status``. What ``run`` needs is imported when it runs: ``elmo --help`` answers at once.
 """
 
-from elmo_jax.commands import encode, evaluate, export, plot, prepare_lm1b, train, vocab
+from elmo_jax.commands import (
+    embed,
+    encode,
+    evaluate,
+    export,
+    plot,
+    prepare_lm1b,
+    score,
+    substitutes,
+    tokens,
+    train,
+    vocab,
+)
 
-COMMANDS = (train, plot, evaluate, export, vocab, encode, prepare_lm1b)
+COMMANDS = (train, plot, evaluate, export, embed, tokens, score, substitutes, vocab, encode, prepare_lm1b)

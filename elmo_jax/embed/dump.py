@@ -19,9 +19,10 @@ from elmo_jax.embed.dump_array import ArrayLayout
 from elmo_jax.embed.dump_lines import LineLayout
 from elmo_jax.embed.embedder import Embedder
 from elmo_jax.embed.growing_hdf5 import GrowingHDF5
+from elmo_jax.embed.results import Layers, Pooling
 from elmo_jax.embed.sentences import Line, Sentence, cut_line
 from elmo_jax.errors import UserError
-from elmo_jax.interop.pretrained import Mix, Pretrained
+from elmo_jax.interop.pretrained import Pretrained
 
 Array = npt.NDArray[Any]
 
@@ -44,8 +45,8 @@ class DumpOptions:
         stateful: each sentence starts from the state that the one before it left, as bilm-tf has it.
     """
 
-    layers: Literal["all", "top", "average", "mix"] | int | Mix = "all"
-    pooling: Literal["mean", "max", "first", "last", "final"] | None = None
+    layers: Layers = "all"
+    pooling: Pooling | None = None
     dtype: Literal["float32", "float16"] = "float32"
     layout: Literal["lines", "array"] = "lines"
     keys: Literal["lines", "sentences"] = "lines"
@@ -242,7 +243,7 @@ class _Job:
 
 def fingerprint(pretrained: Pretrained) -> str:
     """32 hexadecimal digits that tell models apart: of architecture, weights and, of a model of words, its words."""
-    parts = [dataclasses.asdict(pretrained.config.model), digest(pretrained.params)]
+    parts: list[Any] = [dataclasses.asdict(pretrained.config.model), digest(pretrained.params)]
     if pretrained.config.model.input == "words":
         parts.append(pretrained.words().words)
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()

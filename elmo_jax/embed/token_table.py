@@ -47,7 +47,7 @@ def write_hdf5(
         words: in the order of the rows.
         path: of the file, which appears when it is complete.
         overwrite: a file that is there may be replaced.
-        advance: told of words that are done.
+        advance: told how many words are done.
 
     Raises:
         UserError: when the file is there, or cannot be written.
@@ -60,7 +60,7 @@ def write_hdf5(
             table[done : done + len(vectors)] = vectors
             growing.check()
             done += len(vectors)
-            advance(len(vectors))
+            advance(done)
         growing.complete({})
 
 
@@ -79,7 +79,7 @@ def write_text(
         words: in the order of the lines.
         path: of the file, which appears when it is complete.
         overwrite: a file that is there may be replaced.
-        advance: told of words that are done.
+        advance: told how many words are done.
 
     Raises:
         UserError: for a word with white space in it, when the file is there, or cannot be written.
@@ -95,4 +95,4 @@ def write_text(
                 # Nine digits tell all float32 numbers apart.
                 file.write(f"{word} {' '.join(f'{value:.9g}' for value in vector)}\n")
             begin += len(vectors)
-            advance(len(vectors))
+            advance(begin)

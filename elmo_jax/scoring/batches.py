@@ -39,14 +39,14 @@ class SentenceBatch:
     targets: npt.NDArray[np.int32]
 
 
-def blocks(sentences: Iterable[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
-    """Sentences, as many at a time as are sorted by length together.
+def blocks(sentences: Iterable[Sequence[str]], size: int = BLOCK_SENTENCES) -> Iterator[list[Sequence[str]]]:
+    """Sentences, so many at a time as are sorted by length together.
 
     Raises:
         UserError: for a sentence that is text instead of a list of tokens, and for a boundary among its tokens.
     """
     iterator = iter(sentences)
-    while block := list(islice(iterator, BLOCK_SENTENCES)):
+    while block := list(islice(iterator, size)):
         for sentence in block:
             if isinstance(sentence, str):
                 raise UserError(f"a sentence is a list of tokens, not the text {sentence[:40]!r}: use its .split()")

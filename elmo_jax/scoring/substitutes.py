@@ -1,5 +1,7 @@
 """The words most likely in a slot of a sentence, from what stands on both sides of it."""
 
+import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +20,8 @@ from elmo_jax.scoring.scorer import Scorer
 
 # Log-probabilities of one direction alive at once: 2^22 float32 values are 16 MiB.
 MAX_LOG_PROBS = 2**22
+# Sentences that are sorted by length together: every word of them may be a slot with its words.
+BLOCK_SENTENCES = 256
 # What found true words best; docs/scores.md.
 DEFAULT_PRIOR = 0.75
 
@@ -118,18 +122,28 @@ class Substitutes:
             UserError: for a position that the sentence does not have, for less than one word, and what
                 ``Scorer.score`` refuses.
         """
-        return list(self.stream(sentences, positions, k=k))
+        given = itertools.repeat(None) if positions is None else positions
+        return list(self.stream(zip(sentences, given, strict=positions is not None), k=k))
 
-    def stream(
-        self, sentences: Iterable[Sequence[str]], positions: Iterable[Sequence[int]] | None = None, *, k: int = 10
-    ) -> Iterator[Slot]:
-        """The results of ``find`` one after the other, in memory that does not grow with their number."""
+    def stream(self, sentences: Iterable[tuple[Sequence[str], Sequence[int] | None]], *, k: int = 10) -> Iterator[Slot]:
+        """The results of ``find`` one after the other, in memory that does not grow with their number.
+
+        Args:
+            sentences: pairs of tokens and slots; None for every word.
+            k: words of a slot.
+        """
         if k < 1:
             raise UserError(f"the number of substitutes is {k}: must be at least 1")
-        given = None if positions is None else iter(positions)
+        given: deque[Sequence[int] | None] = deque()
+
+        def tokens() -> Iterator[Sequence[str]]:
+            for sentence, positions in sentences:
+                given.append(positions)
+                yield sentence
+
         before = 0
-        for block in blocks(sentences):
-            slots = [tuple(range(len(s))) if given is None else tuple(next(given)) for s in block]
+        for block in blocks(tokens(), BLOCK_SENTENCES):
+            slots = [tuple(range(len(s)) if (places := given.popleft()) is None else places) for s in block]
             found: dict[int, list[Slot]] = {}
             for number, (sentence, places) in enumerate(zip(block, slots, strict=True)):
                 for place in places:
