@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
                     yield sentence.tokens
                 progress.advance(line_arguments.line_bytes(text))
 
-        directions = scorer.model.config.directions
+        directions = scorer.directions
         for row in _header(options.format, directions):
             file.write(row)
         for score in scorer.stream(sentences(), carried=options.carried):

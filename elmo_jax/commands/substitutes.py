@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
                     yield sentence.tokens, _slots(options, sentence)
                 progress.advance(line_arguments.line_bytes(text))
 
-        directions = substitutes.scorer.model.config.directions
+        directions = substitutes.scorer.directions
         if options.format == "tsv":
             columns = ("line", "sentence", "position", "token", "rank", "word", "log_prob", *directions)
             file.write("\t".join(columns) + "\n")

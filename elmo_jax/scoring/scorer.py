@@ -1,20 +1,28 @@
 """Log-probabilities of the words of sentences, in both directions."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from elmo_jax.data.text import BOS, EOS
+from elmo_jax.embed.embedder import Embedder
+from elmo_jax.errors import UserError
 from elmo_jax.interop.pretrained import Pretrained
-from elmo_jax.model.bilm import zero_carry
-from elmo_jax.model.lstm import Carry
-from elmo_jax.scoring.batches import blocks, bucket, buckets, make_batch
+from elmo_jax.scoring.carried import carried as carried_tops
 from elmo_jax.train import trained
 from elmo_jax.train.evaluate import Perplexity
+
+Array = npt.NDArray[Any]
+
+# Predictions that the softmax makes at a time.
+CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -36,13 +44,15 @@ class SentenceScore:
     @property
     def perplexity(self) -> Perplexity:
         """The sums that an evaluation has, of this sentence alone."""
-        return total([self])
+        total = Total()
+        total.add(self)
+        return total.perplexity
 
 
 class Scorer:
     """Gives every word of tokenised sentences its log-probability under the full normalised distribution.
 
-    The distribution is the exact one, whichever softmax the model was trained with, and no array has all words for all
+    The distribution is the exact one, whichever softmax the model was trained with, and no array has all words for many
     positions. A sentence starts from the zero state, so that its scores depend on nothing else.
 
     Args:
@@ -62,11 +72,14 @@ class Scorer:
     def __init__(self, pretrained: Pretrained) -> None:
         pretrained.require_softmax()
         self.pretrained, self.segmentation = pretrained, pretrained.segmentation
-        self.vocabulary, self.model = pretrained.words(), pretrained.model
-        self._spelling = pretrained.spelling
-        self.params = jax.device_put(pretrained.params)
-        self._score = jax.jit(self._log_prob)
-        self._top = jax.jit(lambda params, batch, carry: self._layers(params, batch, carry)[0][-1])
+        self.vocabulary = pretrained.words()
+        self.model = pretrained.model.clone(dtype=jnp.float32)
+        # Of the encoder the softmax needs the table of words at most.
+        self.params = jax.device_put(
+            {name: part for name, part in pretrained.params.items() if not name.startswith("lstm")}
+        )
+        self._embedder = Embedder(pretrained)
+        self._log_prob = jax.jit(self._log_prob_of)
 
     @classmethod
     def from_pretrained(cls, path: str | Path, step: int | None = None) -> "Scorer":
@@ -76,6 +89,11 @@ class Scorer:
             UserError: when there is no model at the path, no such checkpoint, or it gives no probabilities.
         """
         return cls(trained.load(Path(path), step))
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The directions that the model reads in."""
+        return self.model.config.directions
 
     def score(self, sentences: Iterable[Sequence[str]], *, carried: bool = False) -> list[SentenceScore]:
         """The scores of each sentence.
@@ -91,63 +109,66 @@ class Scorer:
 
     def stream(self, sentences: Iterable[Sequence[str]], *, carried: bool = False) -> Iterator[SentenceScore]:
         """The results of ``score`` one after the other, in memory that does not grow with their number."""
-        state = zero_carry(self.model.config, 1)
-        for block in blocks(sentences):
-            if carried:
-                for sentence in block:
-                    [score], state = self._batch([sentence], 1, bucket(len(sentence) + 1), state)
-                    yield score
-                continue
-            in_order: dict[int, SentenceScore] = {}
-            for numbers, n_rows, length in buckets([len(sentence) for sentence in block]):
-                carry = zero_carry(self.model.config, n_rows)
-                scores, _ = self._batch([block[i] for i in numbers], n_rows, length, carry)
-                in_order.update(zip(numbers, scores, strict=True))
-            yield from (in_order[i] for i in range(len(block)))
+        pairs = self.predictors(sentences, carried=carried)
+        vocabulary = self.vocabulary
+        while some := _some(pairs):
+            targets = []
+            for sentence, _ in some:
+                ids = [vocabulary.bos_id, *map(vocabulary.id, sentence), vocabulary.eos_id]
+                targets.append(np.array([ids[1:], ids[:-1]][: len(self.directions)], np.int32))
+            tops = np.concatenate([top_DTP for _, top_DTP in some], axis=1)
+            log_prob_DN = self._chunked(tops, np.concatenate(targets, axis=1))
+            begin = 0
+            for sentence, top_DTP in some:
+                end = begin + top_DTP.shape[1]
+                known = np.fromiter((token in vocabulary.ids for token in sentence), bool, len(sentence))
+                rows = zip(self.directions, log_prob_DN[:, begin:end].copy(), strict=True)
+                yield SentenceScore(tuple(sentence), known, dict(rows))
+                begin = end
 
-    def top(self, sentences: Sequence[Sequence[str]], n_rows: int, length: int) -> jax.Array:
-        """What the softmax sees of ``n_rows`` sentences at most, each of less than ``length`` words.
+    def predictors(
+        self, sentences: Iterable[Sequence[str]], *, carried: bool = False
+    ) -> Iterator[tuple[Sequence[str], Array]]:
+        """Each sentence, and what the softmax sees of it.
 
-        Returns:
-            ``[D, length, n_rows, P]``, each direction in its own reading order: at position t it has read its boundary
-            and t words.
+        Yields:
+            The sentence and float32 ``[D, m + 1, P]`` in the order of the text: forward row t is for word t, or for
+            ``</S>`` after the last; backward row t for ``<S>`` when t is 0, else for word t - 1 (ELMO_SPEC 2.13).
         """
-        batch = make_batch(sentences, n_rows, length, self.model.config, self._spelling, self.vocabulary)
-        return self._top(self.params, vars(batch), zero_carry(self.model.config, n_rows))
+        # The model reads ahead: each sentence waits for its layers.
+        waiting: deque[Sequence[str]] = deque()
 
-    def _batch(
-        self, sentences: Sequence[Sequence[str]], n_rows: int, length: int, carry: Carry
-    ) -> tuple[list[SentenceScore], Carry]:
-        batch = make_batch(sentences, n_rows, length, self.model.config, self._spelling, self.vocabulary)
-        log_prob, carry = self._score(self.params, vars(batch), carry)
-        log_prob_DTB = np.asarray(log_prob, np.float32)
-        return [self._of_row(sentence, log_prob_DTB[..., row]) for row, sentence in enumerate(sentences)], carry
+        def checked() -> Iterator[Sequence[str]]:
+            for sentence in sentences:
+                waiting.append(_checked(sentence))
+                yield sentence
 
-    def _of_row(self, sentence: Sequence[str], log_prob_DT: npt.NDArray[np.float32]) -> SentenceScore:
-        known = np.fromiter((token in self.vocabulary.ids for token in sentence), bool, len(sentence))
-        forward, *backward = log_prob_DT[:, : len(sentence) + 1].copy()
-        in_text_order = [forward, *(values[::-1] for values in backward)]
-        directions = self.model.config.directions
-        return SentenceScore(tuple(sentence), known, dict(zip(directions, in_text_order, strict=True)))
+        if carried:
+            for top_DTP in carried_tops(self.pretrained, self.model, checked()):
+                yield waiting.popleft(), np.stack([top_DTP[0], *(top_TP[::-1] for top_TP in top_DTP[1:])])
+            return
+        width = self.model.config.lstm.projection_dim
+        for top in self._embedder.stream(checked(), "top", boundaries=True):
+            backward = [top[1:, width:]] if len(self.directions) == 2 else []
+            yield waiting.popleft(), np.stack([top[:-1, :width], *backward])
 
-    def _log_prob(self, params: Any, batch: dict[str, Any], carry: Carry) -> tuple[jax.Array, Carry]:
-        layers, carry = self._layers(params, batch, carry)
-        found: Any = self.model.apply({"params": params}, layers[-1], batch["targets"], method="log_prob")
-        return found, carry
+    def _chunked(self, top_DNP: Array, target_DN: Array) -> npt.NDArray[np.float32]:
+        """The log-probabilities of any number of targets, ``[D, N]``, by one program."""
+        d, n, p = top_DNP.shape
+        found = []
+        for begin in range(0, n, CHUNK):
+            size = min(CHUNK, n - begin)
+            top, target = np.zeros((d, CHUNK, p), np.float32), np.zeros((d, CHUNK), np.int32)
+            top[:, :size], target[:, :size] = top_DNP[:, begin : begin + size], target_DN[:, begin : begin + size]
+            found.append((self._log_prob(self.params, top, target), size))
+        return np.concatenate([np.asarray(values)[:, :size] for values, size in found], axis=1)
 
-    def _layers(self, params: Any, batch: dict[str, Any], carry: Carry) -> tuple[list[jax.Array], Carry]:
-        never_TB = batch["keep"] & False
-        inputs = (batch["types"], batch["n_types"], batch["index"], never_TB, batch["keep"], carry)
-        outputs: Any = self.model.apply({"params": params}, *inputs)
-        return outputs
-
-
-def total(scores: Iterable[SentenceScore], *, carried: bool = False) -> Perplexity:
-    """The sums over sentences, as ``elmo eval`` has them; of none, the perplexity is not a number."""
-    sums = Total(carried=carried)
-    for score in scores:
-        sums.add(score)
-    return sums.perplexity
+    def _log_prob_of(self, params: Any, top_DNP: jax.Array, target_DN: jax.Array) -> jax.Array:
+        with jax.default_matmul_precision("highest"):
+            found: Any = self.model.apply(
+                {"params": params}, top_DNP[:, :, None], target_DN[:, :, None], method="log_prob"
+            )
+        return found[:, :, 0]
 
 
 class Total:
@@ -172,5 +193,25 @@ class Total:
 
     @property
     def perplexity(self) -> Perplexity:
-        """The sums so far."""
+        """The sums so far, as ``elmo eval`` has them."""
         return Perplexity(dict(self._nll), self._count, self._oov, self._words, self._streams)
+
+
+def _some(pairs: Iterator[tuple[Sequence[str], Array]]) -> list[tuple[Sequence[str], Array]]:
+    """The next sentences, together at least a chunk of predictions if there are as many."""
+    found: list[tuple[Sequence[str], Array]] = []
+    n = 0
+    for pair in pairs:
+        found.append(pair)
+        n += pair[1].shape[1]
+        if n >= CHUNK:
+            break
+    return found
+
+
+def _checked(sentence: Sequence[str]) -> Sequence[str]:
+    if isinstance(sentence, str):
+        raise UserError(f"a sentence is a list of tokens, not the text {sentence[:40]!r}: use its .split()")
+    for mark in {BOS, EOS}.intersection(sentence):
+        raise UserError(f"the token {mark} is the mark of a sentence boundary: leave it out, it is added")
+    return sentence

@@ -3,7 +3,7 @@
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ import numpy.typing as npt
 
 from elmo_jax.errors import UserError
 from elmo_jax.model.bilm import BiLM
-from elmo_jax.scoring.batches import blocks, buckets
 from elmo_jax.scoring.scorer import Scorer
+
+Array = npt.NDArray[Any]
 
 # Log-probabilities of one direction alive at once: 2^22 float32 values are 16 MiB.
 MAX_LOG_PROBS = 2**22
-# Sentences that are sorted by length together: every word of them may be a slot with its words.
-BLOCK_SENTENCES = 256
+# Slots that are worked off at a time, but for large vocabularies.
+MAX_CHUNK = 256
 # What found true words best; docs/scores.md.
 DEFAULT_PRIOR = 0.75
 
@@ -94,6 +95,7 @@ class Substitutes:
             counts = np.maximum(vocabulary.counts, 1).astype(np.float64)
             log_weight_V = (-self.prior * np.log(counts / counts.sum())).astype(np.float32)
         log_weight_V[[vocabulary.bos_id, vocabulary.eos_id, vocabulary.unk_id]] = -np.inf
+        self._chunk = max(1, min(MAX_CHUNK, MAX_LOG_PROBS // len(vocabulary)))
         self._log_weight_V = jax.device_put(log_weight_V)
         self._choose = jax.jit(partial(_choose, scorer.model), static_argnames="k")
 
@@ -141,77 +143,58 @@ class Substitutes:
                 given.append(positions)
                 yield sentence
 
-        before = 0
-        for block in blocks(tokens(), BLOCK_SENTENCES):
-            slots = [tuple(range(len(s)) if (places := given.popleft()) is None else places) for s in block]
-            found: dict[int, list[Slot]] = {}
-            for number, (sentence, places) in enumerate(zip(block, slots, strict=True)):
-                for place in places:
-                    if not 0 <= place < len(sentence):
-                        raise UserError(
-                            f"slot {place} of sentence {before + number}: it has {len(sentence)} words, the first is 0"
-                        )
-            for numbers, n_rows, length in buckets([len(sentence) for sentence in block]):
-                wanted = [(row, place) for row, number in enumerate(numbers) for place in slots[number]]
-                if wanted:
-                    top_DTBP = self.scorer.top([block[i] for i in numbers], n_rows, length)
-                    rows = [block[i] for i in numbers]
-                    for (row, _), slot in zip(wanted, self._slots(top_DTBP, rows, wanted, k), strict=True):
-                        found.setdefault(numbers[row], []).append(slot)
-            for number in sorted(found):
-                yield from (replace(slot, sentence=before + number) for slot in found[number])
-            before += len(block)
+        places = self._places(self.scorer.predictors(tokens()), given)
+        while some := list(itertools.islice(places, self._chunk)):
+            yield from self._slots(some, min(k, self.n_words))
 
-    def _slots(
-        self, top_DTBP: jax.Array, rows: Sequence[Sequence[str]], wanted: Sequence[tuple[int, int]], k: int
-    ) -> Iterator[Slot]:
-        """What is found for slots (row, position) of a batch, some at a time."""
-        vocabulary, directions = self.scorer.vocabulary, self.scorer.model.config.directions
-        chunk = max(1, MAX_LOG_PROBS // len(vocabulary))
-        # One shape for all chunks of a batch shape: few programs.
-        room = min(chunk, top_DTBP.shape[1] * top_DTBP.shape[2])
-        for begin in range(0, len(wanted), room):
-            mine = wanted[begin : begin + room]
-            tokens = [rows[row][place] for row, place in mine]
-            row_N, target_N = np.zeros((2, room), np.int32)
-            time_DN = np.zeros((len(directions), room), np.int32)
-            row_N[: len(mine)] = [row for row, _ in mine]
-            target_N[: len(mine)] = [vocabulary.id(token) for token in tokens]
-            # Forward has read as many words as stand before the slot, backward as stand behind it.
-            read = [[place for _, place in mine], [len(rows[row]) - 1 - place for row, place in mine]]
-            time_DN[:, : len(mine)] = read[: len(directions)]
-            arrays = self._choose(
-                self.scorer.params, top_DTBP, time_DN, row_N, target_N, self._log_weight_V, k=min(k, self.n_words)
+    def _places(
+        self, predictors: Iterator[tuple[Sequence[str], Array]], given: deque[Sequence[int] | None]
+    ) -> Iterator[tuple[int, int, str, Array]]:
+        """Every slot: its sentence and position, the word that stands there, and what the softmax sees ``[D, P]``."""
+        for number, (sentence, top_DTP) in enumerate(predictors):
+            positions = given.popleft()
+            for place in range(len(sentence)) if positions is None else positions:
+                if not 0 <= place < len(sentence):
+                    raise UserError(f"slot {place} of sentence {number}: it has {len(sentence)} words, the first is 0")
+                # The rows of a direction begin with the word, and with the boundary before it.
+                both = [top_TP[place + d] for d, top_TP in enumerate(top_DTP)]
+                yield number, place, sentence[place], np.stack(both)
+
+    def _slots(self, places: Sequence[tuple[int, int, str, Array]], k: int) -> Iterator[Slot]:
+        """What is found for at most a chunk of slots, by one program."""
+        vocabulary, directions, scorer = self.scorer.vocabulary, self.scorer.directions, self.scorer
+        top_DNP = np.zeros((len(directions), self._chunk, scorer.model.config.lstm.projection_dim), np.float32)
+        target_N = np.zeros(self._chunk, np.int32)
+        for i, (_, _, token, top_DP) in enumerate(places):
+            top_DNP[:, i], target_N[i] = top_DP, vocabulary.id(token)
+        arrays = self._choose(scorer.params, top_DNP, target_N, self._log_weight_V, k=k)
+        word_NK, log_prob_NK, each_DNK, rank_N, own_N = map(np.asarray, arrays)
+        for i, (number, place, token, _) in enumerate(places):
+            known = token in vocabulary.ids and target_N[i] != vocabulary.unk_id
+            yield Slot(
+                number,
+                place,
+                tuple(vocabulary.words[word] for word in word_NK[i]),
+                log_prob_NK[i].copy(),
+                {direction: each_DNK[d, i].copy() for d, direction in enumerate(directions)},
+                token,
+                int(rank_N[i]) if known else None,
+                float(own_N[i]) if known else None,
             )
-            word_NK, log_prob_NK, each_DNK, rank_N, own_N = map(np.asarray, arrays)
-            for i, token in enumerate(tokens):
-                known = token in vocabulary.ids and target_N[i] != vocabulary.unk_id
-                yield Slot(
-                    mine[i][0],
-                    mine[i][1],
-                    tuple(vocabulary.words[word] for word in word_NK[i]),
-                    log_prob_NK[i].copy(),
-                    {direction: each_DNK[d, i].copy() for d, direction in enumerate(directions)},
-                    token,
-                    int(rank_N[i]) if known else None,
-                    float(own_N[i]) if known else None,
-                )
 
 
 def _choose(
     model: BiLM,
     params: Any,
-    top_DTBP: jax.Array,
-    time_DN: jax.Array,
-    row_N: jax.Array,
+    top_DNP: jax.Array,
     target_N: jax.Array,
     log_weight_V: jax.Array,
     *,
     k: int,
 ) -> tuple[jax.Array, ...]:
     """The K best words, their log-probabilities together and of each direction; rank and log-probability of targets."""
-    top_DNP = top_DTBP[jnp.arange(len(top_DTBP))[:, None], time_DN, row_N]
-    each: list[Any] = [model.apply({"params": params}, top_NP, method="log_probs") for top_NP in top_DNP]
+    with jax.default_matmul_precision("highest"):
+        each: list[Any] = [model.apply({"params": params}, top_NP, method="log_probs") for top_NP in top_DNP]
     both_NV = jax.nn.log_softmax(sum(each) + log_weight_V)
     log_prob_NK, word_NK = jax.lax.top_k(both_NV, k)
     each_DNK = jnp.stack([jnp.take_along_axis(log_prob_NV, word_NK, axis=1) for log_prob_NV in each])
