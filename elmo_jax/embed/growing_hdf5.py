@@ -69,7 +69,7 @@ class GrowingHDF5:
             refuse_existing(path, overwrite=overwrite)  # Another process may have completed it just now.
             with self._named_errors():
                 size = self._recover()
-            self._pages = Pages(self._descriptor, size)
+            self._pages, self._size = Pages(self._descriptor, size), size
             self.file = h5py.File(self._pages, "r+" if size else "w", rdcc_nbytes=1 << 25)
         except BaseException:
             self._close()
@@ -83,6 +83,9 @@ class GrowingHDF5:
         self._pages.discards = True
         with contextlib.suppress(Exception):
             self.file.close()
+        with contextlib.suppress(OSError):
+            # What is not committed need not take room.
+            os.ftruncate(self._descriptor, self._size)
         self._close()
         if failed is not None and not isinstance(error, UserError):
             # Whatever the library made of it.
@@ -144,6 +147,7 @@ class GrowingHDF5:
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(fresh, self._journal)
+                self._size = pages.size
             finally:
                 fresh.unlink(missing_ok=True)
             self.progress, self._begun = dict(progress), True
@@ -159,12 +163,12 @@ class GrowingHDF5:
             os.ftruncate(self._descriptor, 0)
             return 0
         try:
-            with np.load(self._journal, allow_pickle=False) as journal:
+            with self._journal.open("rb") as file, np.load(file, allow_pickle=False) as journal:
                 about = json.loads(str(journal["about"]))
                 asked, progress, size = about["asked"], about["progress"], int(about["size"])
                 changes = list(zip(journal["numbers"].tolist(), journal["pages"], strict=True))
                 arrays = {n.removeprefix("array_"): journal[n] for n in journal.files if n.startswith("array_")}
-        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
             raise self._damaged(str(error)) from error
         self._refuse_other(asked)
         ends = [(number + 1) * PAGE_BYTES for number, _ in changes]
