@@ -20,7 +20,19 @@ from elmo_jax.exit_status import EXPLANATION
 from tests.filesystems import contents, small_disk
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["train", "plot", "eval", "export", "vocab", "encode", "prepare-lm1b"]
+COMMANDS = [
+    "train",
+    "plot",
+    "eval",
+    "export",
+    "embed",
+    "tokens",
+    "score",
+    "substitutes",
+    "vocab",
+    "encode",
+    "prepare-lm1b",
+]
 
 TEXT = "the cat sat\nthe dog sat\n\nthe cat ran away\n"
 VOCABULARY = ["<S>", "</S>", "<UNK>", "the", "cat", "sat", "away", "dog", "ran"]

@@ -1,6 +1,7 @@
 """``elmo embed``: the vectors of a whole text in an HDF5 file."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -133,11 +134,14 @@ def _layers(options: argparse.Namespace) -> "Layers":
         return cast("Layers", options.layers)
     if options.layers != "all":
         raise UserError(f"--layers {options.layers} and --mix are two wishes: leave one out")
+    gamma = 1.0 if options.gamma is None else options.gamma
     try:
         weights = tuple(map(float, options.mix.split(",")))
     except ValueError:
-        raise UserError(f"--mix is {options.mix!r}: numbers separated by commas, one for each layer") from None
-    return Mix(weights, 1.0 if options.gamma is None else options.gamma, options.mix_norm or "none")
+        weights = ()
+    if not weights or not all(map(math.isfinite, (*weights, gamma))):
+        raise UserError(f"--mix is {options.mix!r} with gamma {gamma}: numbers separated by commas, one for each layer")
+    return Mix(weights, gamma, options.mix_norm or "none")
 
 
 def _describe(output: Path, done: "Dumped") -> str:

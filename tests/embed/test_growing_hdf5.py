@@ -97,17 +97,24 @@ def test_any_moment_of_a_kill_leaves_the_last_commit(tmp_path, monkeypatch):
 
 
 def test_without_a_commit_nothing_stays(tmp_path):
-    with pytest.raises(KeyError), GrowingHDF5(tmp_path / "out.hdf5", ASKED) as growing:
+    with GrowingHDF5(tmp_path / "out.hdf5", ASKED) as growing:
         grow(growing, 0, 3)
-        raise KeyError
     assert contents(tmp_path) == {}
 
 
-def begun(path, n=5):
-    """A file with one commit."""
+def begun(path, begin=0, end=5):
+    """A file with one more commit."""
     with GrowingHDF5(path, ASKED) as growing:
-        grow(growing, 0, n)
-        growing.commit({"n": n})
+        grow(growing, begin, end)
+        growing.commit({"n": end})
+
+
+def completed(path, begin, end):
+    """A file that is gone on with to its end."""
+    with GrowingHDF5(path, ASKED) as growing:
+        check(growing.file, begin)
+        grow(growing, begin, end)
+        growing.complete({"n": end})
 
 
 def test_another_wish_and_another_process_are_refused(tmp_path):
@@ -150,7 +157,7 @@ def test_damage_is_told(tmp_path):
     whole = journal.read_bytes()
     for damaged in (b"", b"x" * 100, whole[: len(whole) // 2]):
         journal.write_bytes(damaged)
-        with pytest.raises(UserError, match="are damaged .*: remove them to begin anew"):
+        with pytest.raises(UserError, match=r"are damaged .*: remove them to begin anew"):
             GrowingHDF5(path, ASKED)
     journal.write_bytes(whole)
     os.truncate(tmp_path / "out.hdf5.partial", 5000)
@@ -159,22 +166,16 @@ def test_damage_is_told(tmp_path):
 
 
 def test_a_full_disk_costs_what_came_after_the_last_commit(tmp_path):
-    with small_disk(tmp_path / "disk", "1m") as _:
+    with small_disk(tmp_path / "disk", "1m"):
         path = tmp_path / "disk" / "out.hdf5"
         begun(path)
         with pytest.raises(UserError, match=r"cannot write .*out.hdf5: No space left on device; make room or"):
-            with GrowingHDF5(path, ASKED) as growing:
-                grow(growing, 5, 1000)
-                growing.commit({"n": 1000})
+            begun(path, 5, 1000)
         fill(tmp_path / "disk")
-        with pytest.raises(UserError, match="No space left"), GrowingHDF5(path, ASKED) as growing:
-            grow(growing, 5, 100)
-            growing.complete({"n": 100})
+        with pytest.raises(UserError, match="No space left"):
+            completed(path, 5, 100)
         assert not path.exists()
         (tmp_path / "disk" / "filler").unlink()
-        with GrowingHDF5(path, ASKED) as growing:
-            check(growing.file, growing.progress["n"])
-            grow(growing, 5, 20)
-            growing.complete({"n": 20})
+        completed(path, 5, 20)
         with h5py.File(path) as file:
             check(file, 20)

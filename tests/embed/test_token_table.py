@@ -63,9 +63,9 @@ def test_text_has_every_digit_of_the_numbers(tmp_path, name):
 
 def test_nothing_is_half_written(tmp_path):
     embedder, _ = make()
+    (tmp_path / "out").write_text("mine")
     for write in (token_table.write_hdf5, token_table.write_text):
         with pytest.raises(UserError, match="exists already"):
-            (tmp_path / "out").write_text("mine")
             write(embedder, WORDS, tmp_path / "out")
     with pytest.raises(UserError, match="word 2 is 'two words': white space"):
         token_table.write_text(embedder, ["one", "two words"], tmp_path / "text")
