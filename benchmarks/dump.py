@@ -8,6 +8,7 @@ it with its offsets, as docs/embedding-corpora.md shows; ``mapped`` is ``DumpedV
 looked at. All are in the page cache; the best of three.
 """
 
+import itertools
 import json
 import sys
 import tempfile
@@ -32,7 +33,7 @@ def by_h5py(path: Path) -> list[np.ndarray]:
     """The array, cut."""
     with h5py.File(path) as file:
         vectors, offsets = file["vectors"][...], file["offsets"][...]
-    return [vectors[begin:end] for begin, end in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [vectors[begin:end] for begin, end in itertools.pairwise(offsets)]
 
 
 def by_mapping(path: Path) -> list[np.ndarray]:

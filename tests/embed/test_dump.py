@@ -246,7 +246,7 @@ def test_wishes_that_make_no_sense_are_refused(made, tmp_path):
         with pytest.raises(UserError, match=message):
             dump(made[0], LINES, path, options)
     path.write_bytes(b"no HDF5")
-    with pytest.raises(UserError, match="cannot read .* as HDF5"):
+    with pytest.raises(UserError, match=r"cannot read .* as HDF5"):
         DumpedVectors(path)
     dump(made[0], LINES, path, overwrite=True)
     with pytest.raises(UserError, match="has no array of all vectors"):
