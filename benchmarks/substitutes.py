@@ -25,7 +25,7 @@ def main(model: str, text: Path, n_sentences: int) -> None:
     scorer = Scorer.from_pretrained(model)
     sentences = [tokens for line in read_lines([text]) for tokens in scorer.segmentation(line)][:n_sentences]
     for prior in PRIORS:
-        slots = [slot for slot in Substitutes(scorer, prior).stream(sentences, k=1) if slot.rank is not None]
+        slots = [slot for slot in Substitutes(scorer, prior).find(sentences, k=1) if slot.rank is not None]
         ranks = np.array([slot.rank for slot in slots])
         perplexity = np.exp(-np.mean([slot.token_log_prob for slot in slots]))
         found = {
