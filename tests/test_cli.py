@@ -20,7 +20,21 @@ from elmo_jax.exit_status import EXPLANATION
 from tests.filesystems import contents, small_disk
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["train", "plot", "eval", "export", "models", "vocab", "encode", "prepare-lm1b"]
+COMMANDS = [
+    "train",
+    "plot",
+    "eval",
+    "embed",
+    "tokens",
+    "score",
+    "substitutes",
+    "models",
+    "import",
+    "export",
+    "vocab",
+    "encode",
+    "prepare-lm1b",
+]
 
 TEXT = "the cat sat\nthe dog sat\n\nthe cat ran away\n"
 VOCABULARY = ["<S>", "</S>", "<UNK>", "the", "cat", "sat", "away", "dog", "ran"]

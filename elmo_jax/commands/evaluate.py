@@ -63,11 +63,12 @@ def run(options: argparse.Namespace) -> int:
         about = {"run": options.run, "step": run.step, "text": text_arguments.title(options)}
         print(json.dumps({**about, **result.as_dict()}))
     else:
-        print(_describe(run.origin, text_arguments.title(options), result))
+        print(describe(run.origin, text_arguments.title(options), result))
     return 0
 
 
-def _describe(model: str, text: str, result: "Perplexity") -> str:
+def describe(model: str, text: str, result: "Perplexity") -> str:
+    """A perplexity as a table for people."""
     from elmo_jax.telemetry import summary_table
 
     each = "in each direction" if len(result.nll) > 1 else "forward"

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write a model for other programs."""
-    from elmo_jax.interop.directory import refuse_existing
+    from elmo_jax.interop.outputs import refuse_existing
     from elmo_jax.train import trained
 
     _refuse_without_effect(options)

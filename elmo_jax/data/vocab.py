@@ -62,18 +62,13 @@ class Vocabulary:
             UserError: naming file and line, for what is no vocabulary or no counts of it.
         """
         path = Path(path)
-        numbered = [(n, line) for n, line in enumerate(_read_lines(path), 1) if line != SKIPPED_LINE]
-        words = [word for _, word in numbered]
-        empty = [n for n, word in numbered if not word]
-        if empty:
-            raise UserError(f"{path}: empty at {_lines(empty)}; a vocabulary has one word a line: remove them")
+        words = read_words(path)
         missing = [special for special in SPECIALS if special not in words]
         if missing:
             raise UserError(
                 f"{path}: has no line {' and no line '.join(missing)} among its {len(words)}; a vocabulary needs "
                 f"{', '.join(SPECIALS)}: add the missing lines at the top, or build a vocabulary with `elmo vocab`"
             )
-        _refuse_duplicates(path, numbered)
         if len(words) == len(SPECIALS):
             raise UserError(f"{path}: holds only {', '.join(SPECIALS)}; add words, or build one with `elmo vocab`")
         counts, tokenizer = counts_path(path), tokenizer_path(path)
@@ -152,6 +147,20 @@ def build(
 def build_from_corpus(corpus: Corpus, min_count: int, max_size: int, tokenizer: str | None = None) -> Vocabulary:
     """The vocabulary of an encoded corpus; see ``build``."""
     return build(zip(corpus.words(), map(int, corpus.type_counts), strict=True), min_count, max_size, tokenizer)
+
+
+def read_words(path: Path) -> list[str]:
+    """The words of a file of one word a line, each once, but for a line that bilm-tf skips.
+
+    Raises:
+        UserError: naming file and line, for an empty line, a word that was there before, and what is no text.
+    """
+    numbered = [(n, line) for n, line in enumerate(_read_lines(path), 1) if line != SKIPPED_LINE]
+    empty = [n for n, word in numbered if not word]
+    if empty:
+        raise UserError(f"{path}: empty at {_lines(empty)}; a vocabulary has one word a line: remove them")
+    _refuse_duplicates(path, numbered)
+    return [word for _, word in numbered]
 
 
 def counts_path(path: Path) -> Path:

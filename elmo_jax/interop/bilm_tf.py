@@ -14,7 +14,7 @@ from elmo_jax.config import CharCNN, Config
 from elmo_jax.data.vocab import Vocabulary
 from elmo_jax.errors import UserError
 from elmo_jax.interop.bilm_tf_layout import N_CHARACTERS, Array, datasets, parameters, shapes, softmax_datasets
-from elmo_jax.interop.directory import complete_directory
+from elmo_jax.interop.outputs import complete_directory
 
 __all__ = ["datasets", "export", "options", "parameters", "readers", "shapes", "softmax_datasets"]
 

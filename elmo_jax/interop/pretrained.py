@@ -125,7 +125,7 @@ class Pretrained:
             680
         """
         from elmo_jax.interop import pretrained_directory
-        from elmo_jax.interop.directory import refuse_existing
+        from elmo_jax.interop.outputs import refuse_existing
 
         if not overwrite:
             refuse_existing(Path(directory))

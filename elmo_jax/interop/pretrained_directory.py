@@ -27,7 +27,7 @@ from elmo_jax.data.dictionaries import Dictionaries
 from elmo_jax.data.vocab import Vocabulary, counts_path, tokenizer_path
 from elmo_jax.errors import UserError
 from elmo_jax.interop import checksums, leaf_shapes, model_card, safetensors_files
-from elmo_jax.interop.directory import complete_directory
+from elmo_jax.interop.outputs import complete_directory
 from elmo_jax.interop.pretrained import Mix, Pretrained
 from elmo_jax.interop.safetensors_files import Weights
 

@@ -25,7 +25,7 @@ from jax import export as jax_export
 from elmo_jax.data.characters import PAD
 from elmo_jax.errors import UserError
 from elmo_jax.interop import safetensors_files, stablehlo_readme
-from elmo_jax.interop.directory import complete_directory
+from elmo_jax.interop.outputs import complete_directory
 from elmo_jax.interop.pretrained import Pretrained
 from elmo_jax.model.bilm import BiLM, zero_carry
 from elmo_jax.model.compact import compact

@@ -93,7 +93,22 @@ class BiLM(nn.Module):
             ``n_layers + 1`` arrays ``[D, T, B, P]``, the token encodings first, and the state after the window. With
             dropout the last one is what the softmax should see.
         """
-        x_DTBP = self.encoder(types_U, n_types)[index_DTB]
+        x_DTBP = self.encode(types_U, n_types)[index_DTB]
+        return self.stack(x_DTBP, reset_TB, keep_TB, carry, dropout_keys_B)
+
+    def encode(self, types_U: jax.Array, n_types: jax.Array) -> jax.Array:
+        """The encodings of distinct types, ``[U, P]`` in the dtype of the products; zeros past ``n_types``."""
+        return self.encoder(types_U, n_types)
+
+    def stack(
+        self,
+        x_DTBP: jax.Array,
+        reset_TB: jax.Array,
+        keep_TB: jax.Array,
+        carry: Carry,
+        dropout_keys_B: jax.Array | None = None,
+    ) -> tuple[list[jax.Array], Carry]:
+        """All layers of a window whose token encodings are given; see ``__call__``, whose first layer they are."""
         layers, states = [x_DTBP], []
         for number, layer in enumerate(self.lstm):
             x_DTBP = self._dropout(x_DTBP, dropout_keys_B, number)

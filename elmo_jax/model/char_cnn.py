@@ -122,7 +122,7 @@ def _max_convolution(x_UCE: jax.Array, kernel_wEF: jax.Array, bias_F: jax.Array)
     n = x_UCE.shape[1] - width + 1
     windows = jnp.concatenate([x_UCE[:, u : u + n] for u in range(width)], axis=-1)
     kernel = kernel_wEF.reshape(width * e, f).astype(x_UCE.dtype)
-    return _max_over_positions(jnp.matmul(windows, kernel, preferred_element_type=jnp.float32)) + bias_F
+    return _max_over_positions(_product(windows, kernel)) + bias_F
 
 
 @jax.custom_vjp
@@ -144,5 +144,9 @@ _max_over_positions.defvjp(_max_forward, _max_backward)
 
 
 def linear(x: jax.Array, kernel: jax.Array, bias: jax.Array, dtype: Any) -> jax.Array:
-    """``x @ kernel + bias``: product in ``dtype``, sum in float32."""
-    return jnp.matmul(x.astype(dtype), kernel.astype(dtype), preferred_element_type=jnp.float32) + bias
+    """``x @ kernel + bias``: product in ``dtype``, sum in float32 or better."""
+    return _product(x.astype(dtype), kernel.astype(dtype)) + bias
+
+
+def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jnp.matmul(x, kernel, preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))

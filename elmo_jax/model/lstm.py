@@ -39,7 +39,7 @@ def lstm(
         keep_TB: bool; False is padding: output 0, the state is copied unchanged and a reset has no effect.
         cell_clip: bound on |c|, None for none.
         proj_clip: bound on |m|, None for none; without a projection it does nothing, as in bilm-tf.
-        dtype: of the products; state, sums and activations are float32.
+        dtype: of the products; state, sums and activations are float32, or float64 if this is.
 
     Returns:
         Outputs float32 ``[D, T, B, P]`` and the state after the window.
@@ -47,8 +47,9 @@ def lstm(
     kernel, bias = params["recurrent_kernel"].astype(dtype), params["bias"][:, None]
     projection = params["projection"].astype(dtype) if "projection" in params else None
     # The inputs of all steps in one product: only the recurrent half is left inside the loop.
+    sums = jnp.promote_types(dtype, jnp.float32)
     z_TDBG = jnp.einsum(
-        "DTBP,DPG->TDBG", x_DTBP.astype(dtype), params["input_kernel"].astype(dtype), preferred_element_type=jnp.float32
+        "DTBP,DPG->TDBG", x_DTBP.astype(dtype), params["input_kernel"].astype(dtype), preferred_element_type=sums
     )
 
     def step(carry: Carry, now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Carry, jax.Array]:
@@ -101,7 +102,7 @@ class ProjectedLSTM(nn.Module):
 
 
 def _product(a_DBX: jax.Array, b_DXY: jax.Array) -> jax.Array:
-    return jnp.matmul(a_DBX, b_DXY, preferred_element_type=jnp.float32)
+    return jnp.matmul(a_DBX, b_DXY, preferred_element_type=jnp.promote_types(a_DBX.dtype, jnp.float32))
 
 
 def _clip(x: jax.Array, limit: float | None) -> jax.Array:

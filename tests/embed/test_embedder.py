@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from elmo_jax.config import Config
-from elmo_jax.embed import embedder as module
+from elmo_jax.embed import engine as module
 from elmo_jax.embed.embedder import Embedder
 from elmo_jax.errors import UserError
 from elmo_jax.interop import bilm_tf
@@ -55,16 +55,16 @@ def test_a_sentence_has_the_same_vectors_in_any_company(made, monkeypatch):
     order = np.random.default_rng(0).permutation(len(SENTENCES) * 3)
     many = [SENTENCES[i % len(SENTENCES)] for i in order]
     assert_equal(embedder.embed(many), [alone[i % len(SENTENCES)] for i in order])
-    monkeypatch.setattr(module, "BLOCK_SENTENCES", 4)
-    monkeypatch.setattr(module, "BATCH_POSITIONS", 16)
+    monkeypatch.setattr(module, "BLOCK_WINDOWS", 1)
     assert_equal(embedder.embed(many), [alone[i % len(SENTENCES)] for i in order])
 
 
 def test_text_is_cut_as_the_training_text_was(made):
     embedder, _ = made
     found = list(embedder.text(["A first line .\n", "\n", "Māris ?"]))
-    assert [tokens for tokens, _ in found] == [["A", "first", "line", "."], ["Māris", "?"]]
-    assert_equal([vectors for _, vectors in found], embedder.embed([tokens for tokens, _ in found]))
+    sentences = [[token.text for token in passage.tokens] for passage in found]
+    assert sentences == [["A", "first", "line", "."], ["Māris", "?"]]
+    assert_equal([passage.vectors for passage in found], embedder.embed(sentences))
 
 
 def test_text_instead_of_tokens_is_refused(made):

@@ -1,12 +1,52 @@
-"""The directory of an export: it appears complete or not at all."""
+"""What is written for others, directories and files: it appears complete or not at all."""
 
+import os
 import tempfile
+import uuid
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from elmo_jax.errors import UserError
+
+
+@contextmanager
+def complete_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A path to write to, whose file takes the name ``path`` when the ``with`` block ends without error.
+
+    Args:
+        path: of the file; its directory is made, with its parents.
+        overwrite: a file that is there may be replaced.
+
+    Raises:
+        UserError: when there is a file, and for every OSError while writing: nothing half-written stays.
+    """
+    refuse_existing_file(path, overwrite=overwrite)
+    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield fresh
+            os.replace(fresh, path)
+        finally:
+            fresh.unlink(missing_ok=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}; make room or name another file") from None
+
+
+def refuse_existing_file(path: Path, *, overwrite: bool) -> None:
+    """Refuse to write a file that is there, unless it may be replaced.
+
+    Raises:
+        UserError: naming it.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a directory: name a file")
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists already: name another file, or replace it with --overwrite")
 
 
 @contextmanager
