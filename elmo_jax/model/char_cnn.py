@@ -53,10 +53,21 @@ class CharEncoder(nn.Module):
         """
         return compact(self._encode, {"char_embed": self.char_embed, **self.groups}, chars_UC, n_types, CHUNK)
 
+    def embed(self, chars_UC: jax.Array) -> jax.Array:
+        """The embeddings of characters, ``[U, C, E]``: what ``encode_embedded`` goes on from."""
+        return self.char_embed[chars_UC]
+
+    def encode_embedded(self, x_UCE: jax.Array, n_types: jax.Array) -> jax.Array:
+        """As ``__call__`` of the characters that have these embeddings: for gradients with respect to each of them."""
+        return compact(self._encode_embedded, self.groups, x_UCE, n_types, CHUNK)
+
     def _encode(self, params: Any, chars_UC: jax.Array) -> jax.Array:
+        return self._encode_embedded(params, params["char_embed"][chars_UC])
+
+    def _encode_embedded(self, params: Any, x_UCE: jax.Array) -> jax.Array:
         config, dtype = self.config, self.dtype
         act = {"relu": jax.nn.relu, "tanh": jnp.tanh}[config.activation]
-        x_UCE = params["char_embed"].astype(dtype)[chars_UC]
+        x_UCE = x_UCE.astype(dtype)
         cnn = [params[f"cnn_{i}"] for i in range(len(config.filters))]
         x_UF = jnp.concatenate([act(_max_convolution(x_UCE, c["kernel"], c["bias"])) for c in cnn], axis=-1)
         for k in range(config.n_highway):
