@@ -137,9 +137,10 @@ class Elmo(nn.Module):
         """
         softmax = {"softmax": source.params["softmax"]} if "softmax" in source.params else {}
         bilm = jax.tree.map(np.asarray, dict(params["bilm"]))
-        mixes = tuple(self._mix(r).learnt(params.get(f"mix_{r}", {}), self.n_layers) for r in range(len(self.mixes)))
+        mixes = [ScalarMix(initial, *self._mix_options, parent=None) for initial in self.mixes]
+        learnt = [mix.learnt(params.get(f"mix_{r}", {}), self.n_layers) for r, mix in enumerate(mixes)]
         kept = softmax if self.train_bilm == "nothing" else {}
-        return dataclasses.replace(source, params={**bilm, **kept}, mixes=mixes)
+        return dataclasses.replace(source, params={**bilm, **kept}, mixes=tuple(learnt))
 
     @property
     def n_layers(self) -> int:
@@ -149,7 +150,7 @@ class Elmo(nn.Module):
     def setup(self) -> None:
         """The biLM, its mixes and, where they are asked for, a projection behind each."""
         self.bilm = BiLM(self.config, Clusters(self.n_words), self.dtype)
-        self.mix = [self._mix(number) for number in range(len(self.mixes))]
+        self.mix = [ScalarMix(initial, *self._mix_options) for initial in self.mixes]
         if self.projection_dim is not None:
             self.projection = [nn.Dense(self.projection_dim) for _ in self.mixes]
 
@@ -231,9 +232,9 @@ class Elmo(nn.Module):
             mixed = [jnp.where(mask[..., None], projection(x), 0) for projection, x in pairs]
         return tuple(mixed)
 
-    def _mix(self, number: int) -> ScalarMix:
-        options = (self.use_top_only, self.train_mixes, self.dropout, self.l2_coefficient)
-        return ScalarMix(self.mixes[number], *options)
+    @property
+    def _mix_options(self) -> tuple[bool, bool, float, float]:
+        return self.use_top_only, self.train_mixes, self.dropout, self.l2_coefficient
 
     def _encode_each(self, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The numbers of the tokens and the table of their encodings, each by itself."""
