@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from elmo_jax import config as configuration
-from elmo_jax.data.characters import BOS, EOS, PAD, mark_row
+from elmo_jax.data.characters import PAD
+from elmo_jax.data.spelling import Characters
+from elmo_jax.data.text import BOS, EOS
 from elmo_jax.embed.scalar_mix import ScalarMix
-from elmo_jax.embed.sentence_rows import Rows, gathered, numbered, reading_order, text_order, with_boundaries
+from elmo_jax.embed.sentence_rows import Rows, counted, gathered, numbered, reading_order, text_order, with_boundaries
 from elmo_jax.errors import UserError
 from elmo_jax.interop.pretrained import Mix, Pretrained
 from elmo_jax.model.bilm import BiLM, zero_carry
@@ -43,7 +46,7 @@ class Elmo(nn.Module):
     """A biLM and one or more learnt mixes of its layers (Peters et al. 2018).
 
     Each row is a sentence. ``<S>`` and ``</S>`` are put around it inside, each direction reads it within its own
-    length, and no state stays behind: its vectors depend on nothing else, unless layers are normalised.
+    length, and no state stays behind: its vectors depend on nothing else unless layers are normalised.
 
     **Input** is one of three, all padded with zeros; dimensions before T are free, so ``[B, K, T, C]`` is K sentences
     for each of B.
@@ -66,7 +69,7 @@ class Elmo(nn.Module):
     Attributes:
         config: the architecture, such as ``Pretrained.config.model``.
         n_words: of a model of words: rows of its table.
-        boundary_words: of a model of words: the ids of ``<S>`` and ``</S>``.
+        boundaries: what the encoder reads of ``<S>`` and ``</S>``; None is right for characters alone.
         mixes: initial values and normalisation of each mix; ``Mix()`` starts as the average.
         train_mixes: False keeps the mixes as they are.
         train_bilm: "nothing"; "lstm", the LSTMs without the encoder, so that a table stays exact; or "all".
@@ -90,7 +93,7 @@ class Elmo(nn.Module):
 
     config: configuration.Model
     n_words: int = 1
-    boundary_words: tuple[int, int] = (0, 1)
+    boundaries: tuple[Any, Any] | None = None
     mixes: tuple[Mix, ...] = (Mix(),)
     train_mixes: bool = True
     train_bilm: Literal["nothing", "lstm", "all"] = "nothing"
@@ -103,29 +106,30 @@ class Elmo(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, source: Pretrained | str | Path, *, key: jax.Array | None = None, **attributes: Any
+        cls, source: Pretrained | str | Path, *, seed: int = 0, **attributes: Any
     ) -> tuple["Elmo", dict[str, Any]]:
         """The layer with the weights of a model, and its parameters.
 
         Args:
             source: the model, or its path.
-            key: for the initial values of the projections; None is ``jax.random.key(0)``.
+            seed: of the initial values of the projections.
             **attributes: of ``Elmo``. Left out, ``mixes`` are those that were learnt with the model, or one average.
 
         Raises:
             UserError: when there is no model at the path, or it is damaged.
         """
         model = source if isinstance(source, Pretrained) else trained.load(Path(source))
-        if model.config.model.input == "words":
-            words = model.words()
-            attributes = {"n_words": len(words), "boundary_words": (words.bos_id, words.eos_id), **attributes}
-        defaults = {"mixes": model.mixes or (Mix(),), "dtype": model.model.dtype}
-        elmo = cls(model.config.model, **{**defaults, **attributes})
-        width = len(elmo.config.directions) * elmo.config.lstm.projection_dim
-        layers, mask = jnp.zeros((elmo.n_layers, 1, width)), jnp.ones(1, bool)
-        own = elmo.init(key or jax.random.key(0), layers, mask, ~mask, method="represent").get("params", {})
+        attributes = {"mixes": model.mixes or (Mix(),), "dtype": model.model.dtype, **attributes}
+        if model.config.model.input != "characters":
+            marks = [tuple(mark) if mark.ndim else int(mark) for mark in model.spelling([BOS, EOS])]
+            attributes = {"n_words": model.n_words, "boundaries": tuple(marks), **attributes}
+        elmo = cls(model.config.model, **attributes)
+        lstm, mask = elmo.config.lstm, jnp.ones(1, bool)
+        layers = jnp.zeros((lstm.n_layers + 1, 1, len(elmo.config.directions) * lstm.projection_dim))
+        # The biLM is there: only what stands behind it is made.
+        own = jax.jit(partial(elmo.init, method="represent"))(jax.random.key(seed), layers, mask, ~mask)
         bilm = {name: part for name, part in model.params.items() if name != "softmax"}
-        return elmo, {"bilm": jax.tree.map(jnp.asarray, bilm), **own}
+        return elmo, {"bilm": jax.tree.map(jnp.asarray, bilm), **own.get("params", {})}
 
     def to_pretrained(self, params: Mapping[str, Any], source: Pretrained) -> Pretrained:
         """The model with weights and mixes as they have become, for every export.
@@ -135,22 +139,19 @@ class Elmo(nn.Module):
             source: the model that it was made from; its vocabulary, tokeniser and origin are kept. Its softmax is kept
                 only when the biLM was not trained: it would no longer fit.
         """
-        softmax = {"softmax": source.params["softmax"]} if "softmax" in source.params else {}
         bilm = jax.tree.map(np.asarray, dict(params["bilm"]))
-        mixes = [ScalarMix(initial, *self._mix_options, parent=None) for initial in self.mixes]
-        learnt = [mix.learnt(params.get(f"mix_{r}", {}), self.n_layers) for r, mix in enumerate(mixes)]
-        kept = softmax if self.train_bilm == "nothing" else {}
-        return dataclasses.replace(source, params={**bilm, **kept}, mixes=tuple(learnt))
-
-    @property
-    def n_layers(self) -> int:
-        """Layers to mix, the token encodings among them."""
-        return self.config.lstm.n_layers + 1
+        if self.train_bilm == "nothing" and "softmax" in source.params:
+            bilm["softmax"] = source.params["softmax"]
+        mixes = [ScalarMix(initial, self.use_top_only, parent=None) for initial in self.mixes]
+        n_layers = self.config.lstm.n_layers + 1
+        learnt = [mix.learnt(params.get(f"mix_{r}", {}), n_layers) for r, mix in enumerate(mixes)]
+        return dataclasses.replace(source, params=bilm, mixes=tuple(learnt))
 
     def setup(self) -> None:
         """The biLM, its mixes and, where they are asked for, a projection behind each."""
         self.bilm = BiLM(self.config, Clusters(self.n_words), self.dtype)
-        self.mix = [ScalarMix(initial, *self._mix_options) for initial in self.mixes]
+        options = (self.use_top_only, self.train_mixes, self.dropout, self.l2_coefficient)
+        self.mix = [ScalarMix(initial, *options) for initial in self.mixes]
         if self.projection_dim is not None:
             self.projection = [nn.Dense(self.projection_dim) for _ in self.mixes]
 
@@ -219,7 +220,7 @@ class Elmo(nn.Module):
         if self._watched("characters"):
             x = self._shifted("characters", self._with_bilm(lambda bilm: bilm.encoder.embed(types)))
             return self._encode_embedded(x, n_used)
-        types = jnp.concatenate([self._boundaries().astype(types.dtype), types])
+        types = jnp.concatenate([self._marks().astype(types.dtype), types])
         return self._with_bilm(lambda bilm: bilm.encode(types, n_used))
 
     def represent(
@@ -232,32 +233,28 @@ class Elmo(nn.Module):
             mixed = [jnp.where(mask[..., None], projection(x), 0) for projection, x in pairs]
         return tuple(mixed)
 
-    @property
-    def _mix_options(self) -> tuple[bool, bool, float, float]:
-        return self.use_top_only, self.train_mixes, self.dropout, self.l2_coefficient
-
     def _encode_each(self, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The numbers of the tokens and the table of their encodings, each by itself."""
         width = self.config.token_width
         if width is None:
-            return _counted(ids > 0), self.encode(jnp.maximum(ids.reshape(-1) - 1, 0))
+            return counted(ids > 0), self.encode(jnp.maximum(ids.reshape(-1) - 1, 0))
         if ids.shape[-1] != width:
             raise UserError(
-                f"ids of shape {ids.shape} have {ids.shape[-1]} characters a token and the model reads {width}; make "
-                f"them with Characters({width}), or give types or a table with ids of words"
+                f"ids of shape {ids.shape} have {ids.shape[-1]} characters a token and the model reads {width}; give "
+                "batch_to_ids the spelling of the model, or say with types or a table what ids are of words"
             )
-        there, characters = (ids > 0).any(-1), jnp.where(ids > 0, ids - 1, PAD)
+        there, spelt = (ids > 0).any(-1), jnp.where(ids > 0, ids - 1, PAD)
         if self._watched("characters"):
-            x = self._shifted("characters", self._with_bilm(lambda bilm: bilm.encoder.embed(characters)))
-            return _counted(there), self._encode_embedded(x.reshape(-1, *x.shape[-2:]), jnp.int32(there.size + 2))
+            x = self._shifted("characters", self._with_bilm(lambda bilm: bilm.encoder.embed(spelt)))
+            return counted(there), self._encode_embedded(x.reshape(-1, *x.shape[-2:]), jnp.int32(there.size + 2))
         number = numbered(there)
-        return number, self.encode(gathered(characters, number, PAD), number.max(initial=0))
+        return number, self.encode(gathered(spelt, number, PAD), number.max(initial=0))
 
     def _encode_embedded(self, x_UCE: jax.Array, n_used: jax.Array) -> jax.Array:
         """The table of tokens by the embeddings of their characters."""
 
         def encode(bilm: BiLM, x_UCE: jax.Array) -> jax.Array:
-            x_UCE = jnp.concatenate([bilm.encoder.embed(self._boundaries()), x_UCE])
+            x_UCE = jnp.concatenate([bilm.encoder.embed(self._marks()), x_UCE])
             return bilm.encoder.encode_embedded(x_UCE, n_used)
 
         return self._with_bilm(encode, x_UCE)
@@ -276,18 +273,16 @@ class Elmo(nn.Module):
         if carry is not None:
             start = {name: carry[name].reshape(zeros.shape) for name, zeros in start.items()}
         x_DTBP = reading_order(x.reshape(*rows.mask_BT.shape, x.shape[-1]), rows, len(self.config.directions))
-        layers, carry = self._with_bilm(
-            lambda bilm, x_DTBP: bilm.stack(x_DTBP, jnp.zeros_like(keep_TB), keep_TB, start), x_DTBP
-        )
+        never_TB = jnp.zeros_like(keep_TB)
+        layers, carry = self._with_bilm(lambda bilm, x_DTBP: bilm.stack(x_DTBP, never_TB, keep_TB, start), x_DTBP)
         stacked = jnp.stack([text_order(layer, rows) for layer in layers])
         stacked = stacked.reshape(len(layers), *x.shape[:-1], stacked.shape[-1])
         return stacked, {name: value.reshape(*lead, *value.shape[1:]) for name, value in carry.items()}
 
-    def _boundaries(self) -> jax.Array:
+    def _marks(self) -> jax.Array:
         """What the encoder reads of ``<S>`` and ``</S>``."""
-        width = self.config.token_width
-        marks = self.boundary_words if width is None else np.stack([mark_row(BOS, width), mark_row(EOS, width)])
-        return jnp.asarray(marks)
+        marks = self.boundaries or Characters(self.config.char_cnn.max_characters_per_token)([BOS, EOS])
+        return jnp.asarray(np.array(marks))
 
     def _with_bilm(self, function: Callable[..., Any], *inputs: Any) -> Any:
         """``function(bilm, *inputs)``, in which no gradient reaches parameters that are not to be trained."""
@@ -303,14 +298,8 @@ class Elmo(nn.Module):
 
     def _watched(self, name: str) -> bool:
         """Whether perturbations of this name are given or asked for."""
-        if self.is_initializing() or (name == "characters" and self.config.input == "words"):
-            return False
-        return self.has_variable("perturbations", name) or self.is_mutable_collection("perturbations")
+        never = self.is_initializing() or (name == "characters" and self.config.input != "characters")
+        return not never and (self.has_variable("perturbations", name) or self.is_mutable_collection("perturbations"))
 
     def _shifted(self, name: str, value: jax.Array) -> jax.Array:
         return self.perturb(name, value) if self._watched(name) else value
-
-
-def _counted(there: jax.Array) -> jax.Array:
-    """As ``numbered``, but tokens that are not there have numbers too."""
-    return jnp.where(there, jnp.arange(1, there.size + 1, dtype=jnp.int32).reshape(there.shape), 0)

@@ -52,6 +52,11 @@ def numbered(there: jax.Array) -> jax.Array:
     return jnp.where(there, there.reshape(-1).cumsum(dtype=jnp.int32).reshape(there.shape), 0)
 
 
+def counted(there: jax.Array) -> jax.Array:
+    """As ``numbered``, but places without a token have numbers too, and 0 in their stead."""
+    return jnp.where(there, jnp.arange(1, there.size + 1, dtype=jnp.int32).reshape(there.shape), 0)
+
+
 def gathered(characters: jax.Array, number: jax.Array, pad: int) -> jax.Array:
     """The tokens at the front ``[N, C]`` in the order of their numbers, padding behind them.
 
