@@ -57,14 +57,13 @@ class Elmo(nn.Module):
       are in ``types``. The vectors are those of the characters. A table is a constant: training the encoder makes it
       stale, and only what is spelt trains it. A table made inside the loss passes gradients on to the encoder.
 
-    **Training.** All parameters are in "params": the biLM under ``bilm``, in the layout of docs/design.md, the mixes
-    under ``mix_0``, ... A gradient never reaches what ``train_bilm`` does not name. Weight decay would change that all
-    the same: leave it out of the optimiser, as the example does.
+    **Training.** All parameters are in "params": the biLM under ``bilm``, as docs/design.md has it, the mixes under
+    ``mix_0``, ... No gradient reaches what ``train_bilm`` does not name; weight decay would change it all the same, so
+    leave it out of the optimiser (docs/migration.md).
 
-    **Saliency.** The embedding of every character and the encoding of every token can be shifted by what the
-    collection "perturbations" has, ``characters [..., T, C, E]`` (``[U, C, E]`` with ``types``; without the boundaries)
-    and ``encodings [..., T + 2, P]``. The gradient of these zeros is that of the embeddings and encodings
-    themselves; ``apply`` with ``mutable=["perturbations"]`` gives zeros of the right shape.
+    **Saliency.** What the collection "perturbations" has is added to the embedding of every character,
+    ``characters [..., T, C, E]`` (``[U, C, E]`` of ``types``), and to the encoding of every token and boundary,
+    ``encodings [..., T + 2, P]``. ``apply`` with ``mutable=["perturbations"]`` makes the zeros to take gradients by.
 
     Attributes:
         config: the architecture, such as ``Pretrained.config.model``.
@@ -86,9 +85,6 @@ class Elmo(nn.Module):
         >>> output = jax.jit(elmo.apply)({"params": params}, ids)
         >>> output.representations[0].shape, output.mask.sum()
         ((2, 3, 128), 4)
-        >>> own = {"elmo": params, "head": head_params}           # in a model that has it as self.elmo
-        >>> labels = {"elmo": {**dict.fromkeys(params, "train"), "bilm": "freeze"}, "head": "train"}
-        >>> optax.multi_transform({"train": optax.adamw(1e-3), "freeze": optax.set_to_zero()}, labels)
     """
 
     config: configuration.Model
@@ -136,8 +132,7 @@ class Elmo(nn.Module):
 
         Args:
             params: the parameters of this layer.
-            source: the model that it was made from; its vocabulary, tokeniser and origin are kept. Its softmax is kept
-                only when the biLM was not trained: it would no longer fit.
+            source: the model that it was made from. Its softmax is kept unless the biLM was trained: it no longer fits.
         """
         bilm = jax.tree.map(np.asarray, dict(params["bilm"]))
         if self.train_bilm == "nothing" and "softmax" in source.params:
@@ -149,6 +144,8 @@ class Elmo(nn.Module):
 
     def setup(self) -> None:
         """The biLM, its mixes and, where they are asked for, a projection behind each."""
+        if self.train_bilm not in ("nothing", "lstm", "all"):
+            raise UserError(f"train_bilm is {self.train_bilm!r}: use 'nothing', 'lstm' or 'all'")
         self.bilm = BiLM(self.config, Clusters(self.n_words), self.dtype)
         options = (self.use_top_only, self.train_mixes, self.dropout, self.l2_coefficient)
         self.mix = [ScalarMix(initial, *options) for initial in self.mixes]
@@ -168,9 +165,8 @@ class Elmo(nn.Module):
         """The vectors of sentences.
 
         Args:
-            ids: whole numbers, 0 for no token, after the last token of a row: ``[..., T, C]`` characters, each
-                plus one, or ``[..., T]`` words, each plus one. With ``table`` of V words and ``types`` they are
-                ``[..., T]``: 1 to V, and V + 1 + u for row u of ``types``.
+            ids: whole numbers, 0 for no token behind the others: ``[..., T, C]`` characters or ``[..., T]`` words, each
+                plus one. With ``table`` of V words and ``types``: 1 to V, and V + 1 + u for row u of ``types``.
             types: ``[U, C]`` characters 0 to 260, or ``[U]`` words: as ``Spelling`` spells them.
             n_types: rows of ``types`` in use; None is all of them. No work is done for the rest.
             table: ``[V + 2, P]`` from ``encode``.
@@ -209,9 +205,8 @@ class Elmo(nn.Module):
             ``[U + 2, P]`` in ``dtype``; zeros past the types in use.
 
         Example:
-            >>> words = ["the", "cat", "sat"]
-            >>> table = elmo.apply({"params": params}, pretrained.spelling(words), method="encode")
-            >>> batch = DistinctIds(pretrained.spelling, known=words)([["the", "dog", "sat"]])
+            >>> table = elmo.apply({"params": params}, spelling(["the", "cat", "sat"]), method="encode")
+            >>> batch = DistinctIds(spelling, known=["the", "cat", "sat"])([["the", "dog", "sat"]])
             >>> elmo.apply({"params": params}, **batch._asdict(), table=table).representations[0].shape
             (1, 3, 128)
         """
@@ -254,8 +249,8 @@ class Elmo(nn.Module):
         """The table of tokens by the embeddings of their characters."""
 
         def encode(bilm: BiLM, x_UCE: jax.Array) -> jax.Array:
-            x_UCE = jnp.concatenate([bilm.encoder.embed(self._marks()), x_UCE])
-            return bilm.encoder.encode_embedded(x_UCE, n_used)
+            marks_UCE = bilm.encoder.embed(self._marks())
+            return bilm.encoder.encode_embedded(jnp.concatenate([marks_UCE, x_UCE]), n_used)
 
         return self._with_bilm(encode, x_UCE)
 
@@ -288,11 +283,11 @@ class Elmo(nn.Module):
         """``function(bilm, *inputs)``, in which no gradient reaches parameters that are not to be trained."""
         if self.is_initializing() or self.train_bilm == "all":
             return function(self.bilm, *inputs)
-        fixed = {"nothing": lambda name: True, "lstm": lambda name: name == "encoder"}[self.train_bilm]
 
         def stopped(variables: Any) -> Any:
-            parts = variables["params"].items()
-            return {"params": {name: jax.lax.stop_gradient(part) if fixed(name) else part for name, part in parts}}
+            params = variables["params"]
+            fixed = params if self.train_bilm == "nothing" else {"encoder": params["encoder"]}
+            return {"params": {**params, **jax.lax.stop_gradient(fixed)}}
 
         return nn.map_variables(function, "params", stopped)(self.bilm, *inputs)
 

@@ -410,3 +410,8 @@ def test_characters_of_another_width_are_refused(model):
     elmo, params = Elmo.from_pretrained(model)
     with pytest.raises(UserError, match=f"50 characters a token and the model reads {WIDTH}; give batch_to_ids the"):
         elmo.apply({"params": params}, batch_to_ids(SENTENCES))
+
+
+def test_a_wrong_name_for_what_is_trained_is_refused(model):
+    with pytest.raises(UserError, match="train_bilm is 'LSTM': use 'nothing', 'lstm' or 'all'"):
+        Elmo.from_pretrained(model, train_bilm="LSTM")
