@@ -77,7 +77,7 @@ class Elmo(nn.Module):
         dropout: of the mixed vectors, when not deterministic. Within the biLM there is none.
         projection_dim: width of a dense layer behind each mix, ``projection_0``, ...; None has none.
         keep_sentence_boundaries: the vectors of ``<S>`` and ``</S>`` stay, so that T is two more.
-        dtype: of the products of the biLM.
+        dtype: of the products of the biLM; bfloat16 is faster on accelerators and good to about two digits.
 
     Example:
         >>> elmo, params = Elmo.from_pretrained("runs/quickstart")
@@ -115,7 +115,7 @@ class Elmo(nn.Module):
             UserError: when there is no model at the path, or it is damaged.
         """
         model = source if isinstance(source, Pretrained) else trained.load(Path(source))
-        attributes = {"mixes": model.mixes or (Mix(),), "dtype": model.model.dtype, **attributes}
+        attributes = {"mixes": model.mixes or (Mix(),), **attributes}
         if model.config.model.input != "characters":
             marks = [tuple(mark) if mark.ndim else int(mark) for mark in model.spelling([BOS, EOS])]
             attributes = {"n_words": model.n_words, "boundaries": tuple(marks), **attributes}
