@@ -59,15 +59,18 @@ class CharEncoder(nn.Module):
 
     def encode_embedded(self, x_UCE: jax.Array, n_types: jax.Array) -> jax.Array:
         """As ``__call__`` of the characters that have these embeddings: for gradients with respect to each of them."""
-        return compact(self._encode_embedded, self.groups, x_UCE, n_types, CHUNK)
+
+        def encode(params: Any, x_UCE: jax.Array) -> jax.Array:
+            u, c, e = x_UCE.shape
+            # Every character has a row of its own.
+            return self._encode({**params, "char_embed": x_UCE.reshape(u * c, e)}, jnp.arange(u * c).reshape(u, c))
+
+        return compact(encode, self.groups, x_UCE, n_types, CHUNK)
 
     def _encode(self, params: Any, chars_UC: jax.Array) -> jax.Array:
-        return self._encode_embedded(params, params["char_embed"][chars_UC])
-
-    def _encode_embedded(self, params: Any, x_UCE: jax.Array) -> jax.Array:
         config, dtype = self.config, self.dtype
         act = {"relu": jax.nn.relu, "tanh": jnp.tanh}[config.activation]
-        x_UCE = x_UCE.astype(dtype)
+        x_UCE = params["char_embed"].astype(dtype)[chars_UC]
         cnn = [params[f"cnn_{i}"] for i in range(len(config.filters))]
         x_UF = jnp.concatenate([act(_max_convolution(x_UCE, c["kernel"], c["bias"])) for c in cnn], axis=-1)
         for k in range(config.n_highway):
