@@ -1,15 +1,16 @@
 """How tokens become what the token encoder of a model reads: characters, the id of a word, or both."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from elmo_jax.data.characters import PAD, character_ids
+from elmo_jax.data.characters import BOS, EOS, PAD, character_ids, mark_row
 from elmo_jax.data.dictionaries import BEGIN_OF_WORD, BOUNDARIES, END_OF_WORD, OOV, Dictionaries
 from elmo_jax.data.dictionaries import PAD as PAD_MARK
 from elmo_jax.data.vocab import Vocabulary
+from elmo_jax.errors import UserError
 
 
 class Spelling(Protocol):
@@ -30,16 +31,31 @@ class Characters:
 
     Args:
         width: ids of a token.
+        tokens_to_add: tokens that are one character each, by its id, in place of their bytes: AllenNLP's way to new
+            special tokens, whose advice is the ids 1 to 32. ``{"<s>": 256, "</s>": 257}`` names boundaries otherwise.
+
+    Raises:
+        UserError: for an id that is neither a byte nor the mark of a boundary.
     """
 
     pad = PAD
 
-    def __init__(self, width: int) -> None:
-        self.width = width
+    def __init__(self, width: int, tokens_to_add: Mapping[str, int] | None = None) -> None:
+        self.width, self.tokens_to_add = width, dict(tokens_to_add or {})
+        for token, character in self.tokens_to_add.items():
+            if not 0 <= character <= EOS:
+                raise UserError(
+                    f"tokens_to_add has {token!r}: {character}; a character is a byte, 0 to 255, or {BOS} or {EOS}, "
+                    "the boundaries of a sentence: take a byte that no text has, such as 1 to 8"
+                )
 
     def __call__(self, tokens: Sequence[str]) -> npt.NDArray[np.uint16]:
         """Character ids of tokens, uint16 ``[N, width]``."""
-        return character_ids(tokens, self.width)
+        rows = character_ids(tokens, self.width)
+        for token, character in self.tokens_to_add.items():
+            where = [number for number, name in enumerate(tokens) if name == token]
+            rows[where] = mark_row(character, self.width)
+        return rows
 
 
 class Words:

@@ -20,12 +20,12 @@ class Mix:
     """A learnt mixture of the layers (ELMO_SPEC 2.8): ``gamma * sum_j softmax(weights)_j h_j``.
 
     Attributes:
-        weights: one for each layer, the token encodings first, before their softmax.
+        weights: one for each layer, the token encodings first, before their softmax; none: all layers alike.
         gamma: what the sum is multiplied by.
         norm: whether each layer is normalised first, and over what: bilm-tf and AllenNLP differ there.
     """
 
-    weights: tuple[float, ...]
+    weights: tuple[float, ...] = ()
     gamma: float = 1.0
     norm: Literal["none", "tokens", "tokens+boundaries"] = "none"
 

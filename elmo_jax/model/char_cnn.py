@@ -48,6 +48,20 @@ class CharEncoder(nn.Module):
         """
         return compact(self._encode, {"char_embed": self.char_embed, **self.groups}, chars_UC, n_types, CHUNK)
 
+    def embed(self, chars_UC: jax.Array) -> jax.Array:
+        """The embeddings of characters, ``[U, C, E]``: what ``encode_embedded`` goes on from."""
+        return self.char_embed[chars_UC]
+
+    def encode_embedded(self, x_UCE: jax.Array, n_types: jax.Array) -> jax.Array:
+        """As ``__call__`` of the characters that have these embeddings: for gradients with respect to each of them."""
+
+        def encode(params: Any, x_UCE: jax.Array) -> jax.Array:
+            u, c, e = x_UCE.shape
+            # Every character has a row of its own.
+            return self._encode({**params, "char_embed": x_UCE.reshape(u * c, e)}, jnp.arange(u * c).reshape(u, c))
+
+        return compact(encode, self.groups, x_UCE, n_types, CHUNK)
+
     def _encode(self, params: Any, chars_UC: jax.Array) -> jax.Array:
         x_UF = features(params, chars_UC, self.config, self.dtype)
         if "projection" in params:
