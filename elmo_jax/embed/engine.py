@@ -54,7 +54,8 @@ class Engine:
         self, pretrained: Pretrained, token_budget: int, cache_words: int, devices: Sequence[jax.Device], dtype: str
     ) -> None:
         config = pretrained.config.model
-        model = BiLM(config, Clusters(pretrained.n_words), jax.numpy.dtype(dtype))
+        stepwise = devices[0].platform == "cpu"
+        model = BiLM(config, Clusters(pretrained.n_words), jax.numpy.dtype(dtype), stepwise)
         self._dtype = np.dtype(np.float64 if dtype == "float64" else np.float32)
         self._n_directions = len(config.directions)
         parallel = DataParallel(devices=devices)
