@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ def random_model(size: str) -> Any:
     import jax
 
     from elmo_jax.config import LSTM, CharCNN, Config, Model
+    from elmo_jax.data.vocab import SPECIALS, Vocabulary
     from elmo_jax.interop.pretrained import Pretrained
     from elmo_jax.model.bilm import smallest_inputs
 
@@ -68,28 +70,26 @@ def random_model(size: str) -> Any:
         "small": Model(char_cnn=CharCNN(n_highway=1), lstm=LSTM(dim=1024, projection_dim=128)),
         "original": Model(),
     }
-    pretrained = Pretrained(Config(model=models[size]), {}, None, "random weights")
+    pretrained = Pretrained(Config(model=models[size]), {}, Vocabulary(SPECIALS), "random weights")
     model = pretrained.model
     params = model.init(jax.random.key(0), *smallest_inputs(model.config), method="everything")["params"]
     params = {
         name: jax.tree.map(lambda x: 2 * x, part) if name.startswith("lstm") else part for name, part in params.items()
     }
-    return Pretrained(pretrained.config, jax.device_get(params), None, pretrained.origin)
+    return replace(pretrained, params=jax.device_get(params))
 
 
 def compare(pretrained: Any, text: Path, n_sentences: int, rounds: int) -> dict[str, Any]:
     """Times of both programs, taken in turn, and the largest difference of vectors."""
     import numpy as np
 
-    from elmo_jax.data.vocab import SPECIALS, Vocabulary
     from elmo_jax.embed import Embedder
     from elmo_jax.interop import bilm_tf
 
     with text.open(encoding="utf-8") as lines:
         sentences = [line.split() for line, _ in zip(lines, range(n_sentences), strict=False)]
     with tempfile.TemporaryDirectory() as folder:
-        params = {name: part for name, part in pretrained.params.items() if name != "softmax"}
-        bilm_tf.export(Path(folder) / "model", params, pretrained.config, Vocabulary(SPECIALS))
+        bilm_tf.export(Path(folder) / "model", pretrained.params, pretrained.config, pretrained.words())
         peer = Peer(Path(folder) / "model", text, n_sentences)
         embedder = Embedder(pretrained)
         saved = Path(folder) / "vectors.npz"
