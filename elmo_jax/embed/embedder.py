@@ -74,7 +74,7 @@ class Embedder:
             )
         if dtype not in ("float32", "bfloat16", "float64"):
             raise UserError(f"dtype is {dtype!r}: use 'float32', 'bfloat16' or 'float64'")
-        if dtype == "float64" and not jax.config.read("jax_enable_x64"):
+        if dtype == "float64" and jax.dtypes.canonicalize_dtype("float64") != "float64":
             raise UserError("dtype 'float64' needs jax.config.update('jax_enable_x64', True) before it")
         self.pretrained, self.segmentation = pretrained, pretrained.segmentation
         self._engine = Engine(pretrained, token_budget, cache_words, devices or jax.local_devices(), dtype)

@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-from elmo_jax import checkpoint
 from elmo_jax.errors import UserError
 from elmo_jax.interop import pretrained_directory
 from elmo_jax.interop.pretrained import Pretrained
-from elmo_jax.train.run_directory import RunDirectory
 
 
 def load(path: Path, step: int | None = None) -> Pretrained:
@@ -23,6 +21,10 @@ def load(path: Path, step: int | None = None) -> Pretrained:
         if step is not None:
             raise UserError(f"{path} is no run: it has no checkpoint of step {step}; leave the step out")
         return pretrained_directory.load(path)
+    # Orbax, which only the checkpoints of runs need, takes seconds to import.
+    from elmo_jax import checkpoint
+    from elmo_jax.train.run_directory import RunDirectory
+
     run = RunDirectory(path)
     config, vocabulary = run.config(), run.vocabulary()
     step, params, _ = checkpoint.restore_params(run.checkpoints, step=step)
