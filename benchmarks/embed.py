@@ -5,7 +5,8 @@
 TEXT holds one tokenised sentence a line. Weights are random and reach the peer (``peers/torch_embed.py``, which needs
 PyTorch) as bilm-tf's files, so both compute the same, which is checked. Both run on CPU in float32, each in its own
 process with huge pages for the allocator (Linux with glibc). They are warmed up, then take turns; the one that waits is
-blocked on a pipe. Our memory of words is emptied before each pass; a second figure has it full. One JSON line a size.
+blocked on a pipe, and no OpenMP thread spins unless OMP_WAIT_POLICY says so. Our memory of words is emptied before each
+pass; a second figure has it full. One JSON line a size.
 """
 
 import argparse
@@ -153,7 +154,9 @@ def main() -> None:
     if HUGE_PAGES not in os.environ.get("GLIBC_TUNABLES", ""):
         # The allocator reads it when a process starts.
         settings = {"GLIBC_TUNABLES": HUGE_PAGES, "THP_MEM_ALLOC_ENABLE": "1", "JAX_PLATFORMS": "cpu"}
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **settings})
+        # Threads of PyTorch that spin while they wait slow it down by far on a machine that does other work.
+        waiting = {"OMP_WAIT_POLICY": "PASSIVE"}
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**waiting, **os.environ, **settings})
     for size in options.sizes:
         figures = compare(random_model(size), options.text, options.sentences, options.rounds)
         print(json.dumps({"size": size, "machine": platform.machine(), "cores": os.cpu_count(), **figures}), flush=True)
