@@ -1,5 +1,6 @@
 """Vectors of the words of sentences: any layer of a trained model, each sentence by itself or one after the other."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,7 @@ class Embedder:
             )
         if dtype not in ("float32", "bfloat16", "float64"):
             raise UserError(f"dtype is {dtype!r}: use 'float32', 'bfloat16' or 'float64'")
-        if dtype == "float64" and not jax.config.read("jax_enable_x64"):
+        if dtype == "float64" and jax.dtypes.canonicalize_dtype("float64") != "float64":
             raise UserError("dtype 'float64' needs jax.config.update('jax_enable_x64', True) before it")
         self.pretrained, self.segmentation = pretrained, pretrained.segmentation
         self._engine = Engine(pretrained, token_budget, cache_words, devices or jax.local_devices(), dtype)
@@ -189,7 +190,7 @@ class Embedder:
             boundaries: see ``embed``.
         """
         # Each sentence waits for its vectors in the order of the text.
-        waiting: list[tuple[int, list[Token]]] = []
+        waiting: deque[tuple[int, list[Token]]] = deque()
 
         def sentences() -> Iterator[list[str]]:
             for number, line in enumerate(lines):
@@ -200,7 +201,7 @@ class Embedder:
                     yield sentence
 
         for vectors in self.stream(sentences(), layers, pooling=pooling, boundaries=boundaries):
-            yield Passage(*waiting.pop(0), vectors)
+            yield Passage(*waiting.popleft(), vectors)
 
     def document(self, tokens: Sequence[str], layers: Layers = "all", *, chunk_tokens: int = 8192) -> Iterator[Array]:
         """The vectors of one long sequence in consecutive chunks, as ``embed`` gives them for it as one sentence.

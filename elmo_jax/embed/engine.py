@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -54,7 +55,8 @@ class Engine:
         self, pretrained: Pretrained, token_budget: int, cache_words: int, devices: Sequence[jax.Device], dtype: str
     ) -> None:
         config = pretrained.config.model
-        model = BiLM(config, Clusters(pretrained.n_words), jax.numpy.dtype(dtype))
+        stepwise = devices[0].platform == "cpu"
+        model = BiLM(config, Clusters(pretrained.n_words), jax.numpy.dtype(dtype), stepwise)
         self._dtype = np.dtype(np.float64 if dtype == "float64" else np.float32)
         self._n_directions = len(config.directions)
         parallel = DataParallel(devices=devices)
@@ -64,13 +66,7 @@ class Engine:
         by_rows = parallel.sharding(BY_ROWS)
         self.encodings = Encodings(model, params, pretrained.spelling, by_rows, self._dtype, cache_words)
         self._stack = Stack(model, params, parallel.mesh, self._dtype)
-        if self._n_directions == 2:
-            backward = replace(config, bidirectional=False)
-            half = {
-                name: jax.tree.map(lambda leaf: leaf[1:], part) if name.startswith("lstm") else part
-                for name, part in params.items()
-            }
-            self._backward = Stack(model.clone(config=backward), half, parallel.mesh, self._dtype)
+        self._model, self._params, self._mesh = model, params, parallel.mesh
         most = max(1, token_budget // WINDOW)
         self._row_counts = [n * len(devices) for n in (*(n for n in ROW_COUNTS if n < most), most)]
 
@@ -128,6 +124,13 @@ class Engine:
             running, carry = self._run(block, self.encodings(block.words), packing, carry, wishes, joined=True)
             forward = {name: np.asarray(rows)[:, :, :1] for name, rows in carry.items()}
             yield wishes.finish(self._layers(running, 0, wishes))
+
+    @cached_property
+    def _backward(self) -> Stack:
+        """The backward direction alone."""
+        lstm = {name: part for name, part in self._params.items() if name.startswith("lstm")}
+        model = self._model.clone(config=replace(self._model.config, bidirectional=False))
+        return Stack(model, jax.tree.map(lambda leaf: leaf[1:], lstm), self._mesh, self._dtype)
 
     def _chunk(self, tokens: Sequence[str]) -> tuple[Block, Packing]:
         """Part of a sequence in a row of its own."""

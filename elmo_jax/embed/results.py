@@ -1,6 +1,6 @@
 """What of the layers is wanted: which of them, mixed or not, pooled or not."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -79,6 +79,8 @@ def wanted(pretrained: Pretrained, layers: Layers, pooling: Pooling | None, boun
             raise UserError(f"{pretrained.origin} has no learnt mixture of layers; give layers=Mix(weights, gamma)")
         layers = pretrained.mixes[0]
     if isinstance(layers, Mix):
+        # A mixture without weights has not learnt any: all are equal.
+        layers = replace(layers, weights=layers.weights or (0.0,) * n_layers)
         if len(layers.weights) != n_layers:
             raise UserError(f"the mixture has {len(layers.weights)} weights: the model has {n_layers} layers")
         if layers.norm != "none":

@@ -44,6 +44,7 @@ class BiLM(nn.Module):
         config: architecture.
         clusters: vocabulary size and, for the adaptive softmax, where its clusters end.
         dtype: of the products; state, softmax and loss are float32.
+        stepwise: how the LSTM layers run, see ``lstm``.
 
     Example:
         >>> model = BiLM(config.model, Clusters(1000, ()))
@@ -54,6 +55,7 @@ class BiLM(nn.Module):
     config: configuration.Model
     clusters: Clusters
     dtype: Any = jnp.float32
+    stepwise: bool = False
 
     def setup(self) -> None:
         config, lstm, p = self.config, self.config.lstm, self.config.lstm.projection_dim
@@ -63,7 +65,8 @@ class BiLM(nn.Module):
             if config.input == "characters"
             else DictionaryEncoder(config.dictionaries, config.char_cnn, p, self.dtype)
         )
-        self.lstm = [ProjectedLSTM(lstm, len(config.directions), self.dtype) for _ in range(lstm.n_layers)]
+        directions = len(config.directions)
+        self.lstm = [ProjectedLSTM(lstm, directions, self.dtype, self.stepwise) for _ in range(lstm.n_layers)]
         shared = words if config.share_embedding_softmax else None
         self.softmax = make_softmax(config.softmax, self.clusters, p, self.dtype, shared)
 

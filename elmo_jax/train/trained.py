@@ -3,7 +3,6 @@
 import dataclasses
 from pathlib import Path
 
-from elmo_jax import checkpoint
 from elmo_jax.errors import UserError
 from elmo_jax.interop import hub, readers
 from elmo_jax.interop.pretrained import Pretrained
@@ -24,10 +23,7 @@ def load(path: Path, step: int | None = None) -> Pretrained:
     if (there := hub.repository(path)) is not None:
         return dataclasses.replace(load(hub.fetch(*there), step), origin=str(path))
     if (run := run_at(path)) is not None:
-        config, vocabulary = run.config(), run.vocabulary()
-        step, params, meta = checkpoint.restore_params(run.checkpoints, step=step)
-        about = facts.of_run(run, config, vocabulary, step, meta)
-        return Pretrained(config, params, vocabulary, f"{path}, step {step:,}", step, about=about)
+        return _of_run(run, step)
     reader = readers.of(path, readers.DIRECT)
     if reader is None:
         raise readers.no_model(path)
@@ -41,3 +37,13 @@ def run_at(path: Path) -> RunDirectory | None:
     run = RunDirectory(path)
     is_run = run.has_checkpoint or (run.exists and readers.of(path, (*readers.DIRECT, *readers.IMPORTED)) is None)
     return run if is_run else None
+
+
+def _of_run(run: RunDirectory, step: int | None) -> Pretrained:
+    # Orbax, which only the checkpoints of runs need, takes seconds to import.
+    from elmo_jax import checkpoint
+
+    config, vocabulary = run.config(), run.vocabulary()
+    step, params, meta = checkpoint.restore_params(run.checkpoints, step=step)
+    about = facts.of_run(run, config, vocabulary, step, meta)
+    return Pretrained(config, params, vocabulary, f"{run.path}, step {step:,}", step, about=about)
