@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
-from elmo_jax.config_rules import rules, unread
+from elmo_jax.config_rules import needed, rules, unread
 from elmo_jax.errors import UserError
 
 # Filters of all published ELMo models: (width in characters, number of filters).
@@ -39,6 +39,17 @@ class CharCNN:
     def n_filters(self) -> int:
         """All filters together: the width of the encoder before its projection."""
         return sum(number for _, number in self.filters)
+
+
+@dataclass(frozen=True)
+class Dictionaries:
+    """Sizes of the dictionaries that models of ELMoForManyLangs read tokens by (ELMO_SPEC 2.14). 0 = has none."""
+
+    n_words: int = 0
+    # Width of the vector of a word, beside the filters.
+    word_dim: int = 0
+    # Code points and marks, in place of bytes and marks.
+    n_characters: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,8 +81,10 @@ class Softmax:
 class Model:
     """Everything that decides the shapes of the parameters, dropout and the dtype of the products."""
 
-    # What the first layer is made from: the characters of each word, or a table of the words of the vocabulary.
-    input: Literal["characters", "words"] = "characters"
+    # What the first layer is made from: the characters of each word, a table of the words of the vocabulary, or both
+    # (models of ELMoForManyLangs, which can be used and not trained).
+    input: Literal["characters", "words", "words+characters"] = "characters"
+    dictionaries: Dictionaries = field(default_factory=Dictionaries)
     # False: only the forward direction, as bilm-tf has it too.
     bidirectional: bool = True
     # Word input: the softmax and the table of the input are one (full and sampled softmax).
@@ -95,8 +108,11 @@ class Model:
 
     @property
     def token_width(self) -> int | None:
-        """Character ids of a token; None where a token is one id, that of its word."""
-        return self.char_cnn.max_characters_per_token if self.input == "characters" else None
+        """Ids of a token: of its characters, after that of its word where it has both; None where it is one id."""
+        if self.input == "words":
+            return None
+        sizes, width = self.dictionaries, self.char_cnn.max_characters_per_token
+        return width if self.input == "characters" else bool(sizes.n_words) + bool(sizes.n_characters) * width
 
 
 @dataclass(frozen=True)
@@ -234,7 +250,7 @@ class Config:
     """One run."""
 
     run_dir: str = "runs/elmo"
-    # A run directory whose weights a new run starts from; empty = random initialisation.
+    # A model whose weights a new run starts from, such as another run or bilm-tf files; empty = random initialisation.
     init_from: str = ""
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
@@ -252,7 +268,8 @@ class Config:
         """Check every rule between values and return the configuration itself.
 
         Args:
-            recorded: it is that of a run, perhaps of an earlier version: fields without an effect are let be.
+            recorded: it is that of a run, perhaps of an earlier version, or of a model: fields without an effect are
+                let be, and there need be no text.
 
         Raises:
             UserError: naming the field, its value, the rule and a fix.
@@ -260,7 +277,7 @@ class Config:
         for path, value in leaves(self):
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"config.{path} is {value!r}: must be a finite number")
-        for ok, path, rule in rules(self) if recorded else rules(self) + unread(self):
+        for ok, path, rule in rules(self) if recorded else rules(self) + needed(self) + unread(self):
             if not ok:
                 raise UserError(f"config.{path} is {get_path(self, path)!r}: {rule}")
         return self

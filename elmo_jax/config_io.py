@@ -35,7 +35,7 @@ def experiment(name: str) -> Config:
     config = _run(file)
     if not isinstance(config, Config):
         raise UserError(f"{file} has no get_config() that returns an elmo_jax.config.Config")
-    return typing.cast(Config, _convert(dataclasses.asdict(config), Config, f"{file}: config"))
+    return typing.cast(Config, convert(dataclasses.asdict(config), Config, f"{file}: config"))
 
 
 def _run(file: Path) -> Any:
@@ -89,7 +89,7 @@ def from_json(text: str, source: str = "config.json") -> Config:
         tree = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{source} is not valid JSON ({error}); restore it or start a new run directory") from None
-    config = typing.cast(Config, _convert(tree, Config, f"{source}: config"))
+    config = typing.cast(Config, convert(tree, Config, f"{source}: config"))
     try:
         return config.validate(recorded=True)
     except UserError as error:
@@ -124,11 +124,15 @@ def _override(node: Any, names: list[str], text: str, where: str) -> Any:
     if dataclasses.is_dataclass(hints[name]):
         first, _ = next(leaves(getattr(node, name)))
         raise UserError(f"{where} is a group of fields; set one of them, such as --{where}.{first}=...")
-    return dataclasses.replace(node, **{name: _convert(_spelled(text, hints[name]), hints[name], where)})
+    return dataclasses.replace(node, **{name: convert(_spelled(text, hints[name]), hints[name], where)})
 
 
 def _fields(kind: Any) -> list[str]:
     return [f.name for f in dataclasses.fields(kind)]
+
+
+def _has_default(field: Any) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
 def _hints(kind: type, name: str, where: str) -> dict[str, Any]:
@@ -155,17 +159,29 @@ def _spelled(text: str, kind: Any) -> Any:
         return text
 
 
-def _convert(value: Any, kind: Any, where: str) -> Any:
-    """``value`` as the annotated type, or a UserError that names the place."""
+def convert(value: Any, kind: Any, where: str) -> Any:
+    """``value``, as JSON or Python has it, as the annotated type.
+
+    Args:
+        value: numbers, text, lists and dictionaries.
+        kind: a dataclass or the annotation of a field of one.
+        where: the place that errors name.
+
+    Raises:
+        UserError: naming the place, the value and what it must be.
+    """
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise UserError(f"{where} is {value!r}: it must be an object with the fields {', '.join(_fields(kind))}")
-        converted = {name: _convert(v, _hints(kind, name, where)[name], f"{where}.{name}") for name, v in value.items()}
+        converted = {name: convert(v, _hints(kind, name, where)[name], f"{where}.{name}") for name, v in value.items()}
+        missing = [f.name for f in dataclasses.fields(kind) if f.name not in value and not _has_default(f)]
+        if missing:
+            raise UserError(f"{where} has no field {missing[0]!r}: it must have it")
         return kind(**converted)
     if origin is types.UnionType:
         inner = next(a for a in args if a is not type(None))
-        return None if value is None else _convert(value, inner, where)
+        return None if value is None else convert(value, inner, where)
     if origin is Literal:
         if value not in args:
             raise UserError(f"{where} is {value!r}: it must be one of {', '.join(map(repr, args))}")
@@ -176,10 +192,10 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
         kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
         if len(kinds) != len(value):
             raise UserError(f"{where} is {value!r}: it must have {len(kinds)} entries")
-        return tuple(_convert(v, k, f"{where}[{i}]") for i, (v, k) in enumerate(zip(value, kinds, strict=True)))
+        return tuple(convert(v, k, f"{where}[{i}]") for i, (v, k) in enumerate(zip(value, kinds, strict=True)))
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
-        names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+        names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "an object"}
         raise UserError(f"{where} is {value!r}: it must be {names[kind]}")
     return value

@@ -14,7 +14,7 @@ POSITIVE = "must be at least 1"
 
 
 def rules(config: "Config") -> list[Rule]:
-    """The rules of every configuration; ``unread`` has those of one that is about to be used for a run."""
+    """The rules of every configuration; ``needed`` and ``unread`` are those of one that a run is about to use."""
     return [
         *_architecture(config),
         *_softmax(config),
@@ -29,6 +29,7 @@ def _architecture(c: "Config") -> list[Rule]:
     widest = max((width for width, _ in cnn.filters), default=0)
     places = c.model.dropout_places
     return [
+        *_dictionaries(c),
         (cnn.embedding.dim >= 1, "model.char_cnn.embedding.dim", POSITIVE),
         (
             len(cnn.filters) >= 1,
@@ -65,6 +66,24 @@ def _architecture(c: "Config") -> list[Rule]:
     ]
 
 
+def _dictionaries(c: "Config") -> list[Rule]:
+    sizes, used = c.model.dictionaries, c.model.input == "words+characters"
+    return [
+        (sizes.n_words >= 0, "model.dictionaries.n_words", "must be 0 (no words) or more"),
+        (sizes.n_characters >= 0, "model.dictionaries.n_characters", "must be 0 (no characters) or more"),
+        (
+            (sizes.n_words > 0) == (sizes.word_dim > 0) and sizes.word_dim >= 0,
+            "model.dictionaries.word_dim",
+            f"must be above 0 where there are words, and 0 without ({sizes.n_words})",
+        ),
+        (
+            used == (sizes.n_words + sizes.n_characters > 0),
+            "model.dictionaries",
+            "must have words or characters with model.input 'words+characters', and neither without",
+        ),
+    ]
+
+
 def _softmax(c: "Config") -> list[Rule]:
     cutoffs, shared = c.model.softmax.cutoffs, c.model.share_embedding_softmax
     return [
@@ -93,11 +112,6 @@ def _data(c: "Config") -> list[Rule]:
     own = {"pydoc": "source 'pydoc' reads no files", "tfds": "source 'tfds' reads the splits in config.data.tfds"}
     files = own.get(c.data.source, "")
     return [
-        (
-            c.data.source != "text" or bool(c.data.train),
-            "data.train",
-            "source 'text' needs a glob of text shards: --config.data.train='corpus/*.txt'",
-        ),
         (
             not files or not c.data.train,
             "data.train",
@@ -177,6 +191,22 @@ def _intervals(c: "Config") -> list[Rule]:
         (c.checkpoint.every_steps >= 1, "checkpoint.every_steps", POSITIVE),
         (c.checkpoint.keep >= 1, "checkpoint.keep", POSITIVE),
         (c.log_every_steps >= 1, "log_every_steps", POSITIVE),
+    ]
+
+
+def needed(c: "Config") -> list[Rule]:
+    """What a configuration cannot train without; that of a model need not say what text it has read."""
+    return [
+        (
+            c.data.source != "text" or bool(c.data.train),
+            "data.train",
+            "source 'text' needs a glob of text shards: --config.data.train='corpus/*.txt'",
+        ),
+        (
+            c.model.input != "words+characters",
+            "model.input",
+            "that is for models of ELMoForManyLangs, which give vectors; train with 'characters' or 'words'",
+        ),
     ]
 
 

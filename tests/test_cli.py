@@ -20,7 +20,21 @@ from elmo_jax.exit_status import EXPLANATION
 from tests.filesystems import contents, small_disk
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["train", "plot", "eval", "export", "vocab", "encode", "prepare-lm1b"]
+COMMANDS = [
+    "train",
+    "plot",
+    "eval",
+    "embed",
+    "tokens",
+    "score",
+    "substitutes",
+    "models",
+    "import",
+    "export",
+    "vocab",
+    "encode",
+    "prepare-lm1b",
+]
 
 TEXT = "the cat sat\nthe dog sat\n\nthe cat ran away\n"
 VOCABULARY = ["<S>", "</S>", "<UNK>", "the", "cat", "sat", "away", "dog", "ran"]
@@ -142,13 +156,13 @@ def test_train_py_is_elmo_train(elmo, capsys, monkeypatch):
         (["train", "--config", "quick\nstart"], "no configuration 'quick\\nstart': "),
         (["vocab", "--text", "a.txt", "--output", "v", "--config.train.seed=1"], "--config.train.seed belongs to elmo"),
         (["encode", "--text", "no\nfile", "--output", "e"], "no text file matches 'no file': check the path"),
-        (["eval", "nowhere", "--text", "a.txt"], "nowhere is not a run directory: it has no config.json"),
+        (["eval", "nowhere", "--text", "a.txt"], "there is no nowhere: give a run (config.json, checkpoints/)"),
         (
             ["eval", "nowhere", "--text", "a.txt", "--streams", "0"],
             "--streams is 0: it must be at least 1; --stateless",
         ),
         (["eval", "x", "--text", "a", "--streams", "2", "--stateless"], "argument --stateless: not allowed with argu"),
-        (["export", "nowhere", "out"], "nowhere is not a run directory: it has no config.json"),
+        (["export", "nowhere", "out"], "there is no nowhere: give a run (config.json, checkpoints/)"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(mistake, arguments, message):

@@ -9,7 +9,7 @@ import pytest
 
 from elmo_jax import config_io
 from elmo_jax.config import Config, Data, Model, Softmax, Train, get_path, leaves
-from elmo_jax.config_rules import rules, unread
+from elmo_jax.config_rules import needed, rules, unread
 from elmo_jax.errors import UserError
 from elmo_jax.interop.bilm_tf import shapes
 from elmo_jax.train.optim import peak_rate
@@ -181,6 +181,9 @@ OUT_OF_RANGE = [
         "()",
         "drops nothing in 2 layer(s); to train without dropout set --config.model.dropout=0",
     ),
+    ("model.dictionaries.n_words", "-1", "must be 0 (no words) or more"),
+    ("model.dictionaries.n_characters", "-1", "must be 0 (no characters) or more"),
+    ("model.dictionaries.word_dim", "5", "must be above 0 where there are words, and 0 without (0)"),
     ("data.train", "", "source 'text' needs a glob of text shards: --config.data.train='corpus/*.txt'"),
     ("data.min_count", "0", "must be at least 1"),
     ("data.max_vocabulary", "3", "must leave room for <S>, </S>, <UNK> and a word: at least 4"),
@@ -268,6 +271,16 @@ CONFLICTS = [
         "data.source",
         "the embedded text is cut into sentences and tokens already",
     ),
+    (
+        {"model.input": "words+characters"},
+        "model.dictionaries",
+        "must have words or characters with model.input 'words+characters'",
+    ),
+    (
+        {"model.input": "words+characters", "model.dictionaries.n_characters": "9"},
+        "model.input",
+        "that is for models of ELMoForManyLangs, which give vectors; train with",
+    ),
     ({"model.share_embedding_softmax": "true"}, "model.share_embedding_softmax", "characters have no table of words"),
     (
         {"model.share_embedding_softmax": "true", "model.input": "words"},
@@ -300,7 +313,7 @@ def test_fields_that_contradict_each_other_are_refused(fields, path, rule):
 
 
 def all_rules(config: Config) -> list[tuple[bool, str, str]]:
-    return rules(config) + unread(config)
+    return rules(config) + needed(config) + unread(config)
 
 
 def test_every_rule_is_tested():

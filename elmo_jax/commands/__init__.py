@@ -4,6 +4,24 @@ A command module has ``NAME``, ``SUMMARY`` and ``DETAILS`` for its help, ``add_a
 ``run(options) -> exit status``. What ``run`` needs is imported when it runs: ``elmo --help`` answers at once.
 """
 
-from elmo_jax.commands import encode, evaluate, export, plot, prepare_lm1b, train, vocab
+from elmo_jax.commands import (
+    embed,
+    encode,
+    evaluate,
+    export,
+    import_model,
+    models,
+    plot,
+    prepare_lm1b,
+    score,
+    substitutes,
+    tokens,
+    train,
+    vocab,
+)
 
-COMMANDS = (train, plot, evaluate, export, vocab, encode, prepare_lm1b)
+_TRAINING = (train, plot, evaluate)
+_USING = (embed, tokens, score, substitutes)
+_EXCHANGING = (models, import_model, export)
+_TEXT = (vocab, encode, prepare_lm1b)
+COMMANDS = (*_TRAINING, *_USING, *_EXCHANGING, *_TEXT)

@@ -1,4 +1,4 @@
-"""``elmo eval``: perplexity of a run's best weights on text."""
+"""``elmo eval``: perplexity of a model on text."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from elmo_jax.train.evaluate import Perplexity
 
 NAME = "eval"
-SUMMARY = "Perplexity of a run's best weights on text."
+SUMMARY = "Perplexity of a model on text: a run's best weights, or any with a softmax."
 DETAILS = """\
 Forward, backward (but for a forward-only model) and their geometric mean, under the full normalised distribution, every
 token and one boundary a sentence counted; words out of the vocabulary are scored as <UNK>. The text is cut into
@@ -21,12 +21,13 @@ sentences and tokens as that of the run was.
   elmo eval runs/quickstart --text valid.txt                  carried state over 32 streams, as in training
   elmo eval runs/quickstart --text valid.txt --stateless      every sentence by itself
   elmo eval runs/quickstart --text valid.txt --json
-  elmo eval runs/elmo_original --tfds lm1b --split test"""
+  elmo eval runs/elmo_original --tfds lm1b --split test
+  elmo eval elmo_weights.hdf5 --text valid.txt                of bilm-tf; its other files lie beside it"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("run", metavar="RUN", help="a run directory")
+    parser.add_argument("run", metavar="RUN", help="a run directory, or any other model with a softmax")
     text_arguments.add(parser)
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--streams", type=int, default=32, metavar="N", help="streams of carried LSTM state (default 32)")
@@ -51,7 +52,9 @@ def run(options: argparse.Namespace) -> int:
         )
     run = trained.load(Path(options.run), options.step)
     run.require_softmax()
-    cache = Path(options.cache_dir) if options.cache_dir else Path(options.run).parent / "encoded"
+    # Of a model on the hub there is no folder here.
+    beside = Path(options.run).parent if Path(options.run).exists() else Path()
+    cache = Path(options.cache_dir) if options.cache_dir else beside / "encoded"
     segmentation = segmentation_arguments.segmentation_of_run(options, run.config.data)
     corpus = prepare(text_arguments.source(options, segmentation), cache)
     evaluator = Evaluator(run.model, run.config, run.words(), parallel.DataParallel())
@@ -60,11 +63,12 @@ def run(options: argparse.Namespace) -> int:
         about = {"run": options.run, "step": run.step, "text": text_arguments.title(options)}
         print(json.dumps({**about, **result.as_dict()}))
     else:
-        print(_describe(run.origin, text_arguments.title(options), result))
+        print(describe(run.origin, text_arguments.title(options), result))
     return 0
 
 
-def _describe(model: str, text: str, result: "Perplexity") -> str:
+def describe(model: str, text: str, result: "Perplexity") -> str:
+    """A perplexity as a table for people."""
     from elmo_jax.telemetry import summary_table
 
     each = "in each direction" if len(result.nll) > 1 else "forward"

@@ -57,6 +57,11 @@ def character_rows(
     return rows
 
 
+def mark_row(character: int, width: int) -> npt.NDArray[np.uint16]:
+    """The row of a token that is one character, such as the mark of a boundary: uint16 ``[width]``."""
+    return np.array([BOW, character, EOW] + [PAD] * (width - 3), np.uint16)
+
+
 def _spell(
     flat: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], width: int
 ) -> npt.NDArray[np.uint16]:
@@ -74,5 +79,4 @@ def _spell(
 
 
 def _mark_boundary(rows: npt.NDArray[np.uint16], where: npt.NDArray[np.bool_], character: int) -> None:
-    rows[where, 1:] = PAD
-    rows[where, 1:3] = character, EOW
+    rows[where] = mark_row(character, rows.shape[1])

@@ -9,6 +9,9 @@ from typing import BinaryIO
 
 from elmo_jax.errors import UserError
 
+# The program for each ending of a compressed file.
+COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
+
 # Compressed bytes that zstd gets at once: whatever they are, they become no more than 32 MiB.
 ZSTD_INPUT_BYTES = 1 << 10
 # Frames of `zstd --ultra --long=31` refer back this far; the library refuses them unless it is told.
@@ -28,7 +31,7 @@ def read_chunks(path: Path, file: BinaryIO, n_bytes: int) -> Iterator[bytes]:
     Raises:
         UserError: when compressed data is truncated or corrupt, or ``zstandard`` is not installed.
     """
-    tool = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix)
+    tool = COMPRESSED.get(path.suffix)
     try:
         if tool and not os.fstat(file.fileno()).st_size:
             raise EOFError("the file is empty")

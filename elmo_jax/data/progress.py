@@ -16,11 +16,11 @@ class Progress:
 
     Args:
         what: what is done, such as "encoding news".
-        total: bytes to go through.
+        total: bytes to go through; None when nobody knows.
         shown: False shows and logs nothing.
     """
 
-    def __init__(self, what: str, total: int, shown: bool = True) -> None:
+    def __init__(self, what: str, total: int | None, shown: bool = True) -> None:
         self._what, self._total, self._done = what, total, 0
         self._logs = shown and not sys.stderr.isatty()
         self._bar = tqdm(
@@ -35,6 +35,9 @@ class Progress:
         now = time.monotonic()
         if self._logs and now - self._last >= LOG_EVERY_SECONDS:
             self._last = now
+            if self._total is None:
+                log.info("%s: %.1f MB", self._what, self._done / 1e6)
+                return
             left = (now - self._begin) * (self._total / max(self._done, 1) - 1)
             log.info("%s: %.0f %%, %.0f s left", self._what, 100 * self._done / max(self._total, 1), max(left, 0))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from elmo_jax.data.compression import read_chunks
+from elmo_jax.data.compression import COMPRESSED, read_chunks
 from elmo_jax.data.documentation import documentation_files, documentation_sentences
 from elmo_jax.data.segmentation import Segmentation
 from elmo_jax.errors import UserError
@@ -18,6 +18,8 @@ BOS, EOS = "<S>", "</S>"
 # Read at once; only whole lines of it are decoded, so memory follows the longest line and not the file.
 BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 64 << 20
+# What the command line calls "-".
+STANDARD_INPUT = Path("/dev/stdin")
 
 # The tokens of a sentence: an empty list is an empty line, None is the end of a shard. A document ends at either.
 Sentence = list[str] | None
@@ -112,16 +114,51 @@ def read_sentences(
             than 64 MiB; naming the file when it cannot be read or its compressed data is damaged.
     """
     for path in files:
-        for block in _blocks(path, advance):
-            text = decode(block.data, block)
-            if block.offset == 0:
-                text = text.removeprefix("\ufeff")
-            lines = text.removesuffix("\n").split("\n")
-            if BOS in text or EOS in text:
-                for number, line in enumerate(lines, block.line):
-                    refuse_boundaries(segmentation(line), f"{path}:{number}")
+        for lines in _checked_lines(path, advance, segmentation):
             yield from sentences_of(lines, segmentation)
         yield None
+
+
+def read_lines(
+    files: Iterable[Path], advance: Advance = _ignore, segmentation: Segmentation = TOKENIZED_LINES
+) -> Iterator[str]:
+    """The lines that ``read_sentences`` cuts, without their ends: checked as there, with the same errors."""
+    for path in files:
+        for lines in _checked_lines(path, advance, segmentation):
+            yield from (line.removesuffix("\r") for line in lines)
+
+
+def text_bytes(files: Iterable[Path]) -> int | None:
+    """Bytes of text in files, decompressed; None when nobody knows, as of a pipe.
+
+    Raises:
+        UserError: when a file cannot be read or its compressed data is damaged.
+    """
+    total = 0
+    for path in files:
+        if not path.is_file():
+            return None
+        try:
+            with path.open("rb") as file:
+                compressed = path.suffix in COMPRESSED
+                sizes = map(len, read_chunks(path, file, BLOCK_BYTES)) if compressed else [path.stat().st_size]
+                total += sum(sizes)
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    return total
+
+
+def _checked_lines(path: Path, advance: Advance, segmentation: Segmentation) -> Iterator[list[str]]:
+    """The lines of a file, some at a time; no token of them is a mark of a boundary."""
+    for block in _blocks(path, advance):
+        text = decode(block.data, block)
+        if block.offset == 0:
+            text = text.removeprefix("\ufeff")
+        lines = text.removesuffix("\n").split("\n")
+        if BOS in text or EOS in text:
+            for number, line in enumerate(lines, block.line):
+                refuse_boundaries(segmentation(line), f"{path}:{number}")
+        yield lines
 
 
 def sentences_of(lines: Iterable[str], segmentation: Segmentation) -> Iterator[Sentence]:
@@ -203,6 +240,7 @@ def _blocks(path: Path, advance: Advance) -> Iterator[_Block]:
     try:
         with path.open("rb") as file:
             consumed = 0
+            tell = file.tell if file.seekable() else lambda: 0
             for chunk in read_chunks(path, file, BLOCK_BYTES):
                 pending += chunk
                 end = pending.rfind(b"\n") + 1
@@ -217,9 +255,9 @@ def _blocks(path: Path, advance: Advance) -> Iterator[_Block]:
                     line, offset = line + block.data.count(b"\n"), offset + end
                     yield block
                     del block  # while the next chunk is read, the last one need not be kept
-                advance(file.tell() - consumed)
-                consumed = file.tell()
-            advance(file.tell() - consumed)
+                advance(tell() - consumed)
+                consumed = tell()
+            advance(tell() - consumed)
             if pending:
                 yield _Block(path, line, offset, bytes(pending))
     except OSError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from elmo_jax.data.compression import read_chunks
 from elmo_jax.data.corpus import Corpus
 from elmo_jax.data.text import BOS, EOS
 from elmo_jax.errors import UserError
@@ -20,6 +21,8 @@ UNK = "<UNK>"
 SPECIALS = (BOS, EOS, UNK)
 # A line that bilm-tf skips; it stands in the vocabulary of the 1 Billion Word models.
 SKIPPED_LINE = "!!!MAXTERMID"
+# A few bytes of a compressed file can become any number of them.
+MAX_BYTES, CHUNK_BYTES = 1 << 30, 1 << 20
 
 
 class Vocabulary:
@@ -53,22 +56,19 @@ class Vocabulary:
     def load(cls, path: Path | str) -> "Vocabulary":
         """Read a vocabulary of one word a line, and what is known beside it (``counts_path``, ``tokenizer_path``).
 
+        A file whose name ends in ``.gz`` or ``.zst`` is decompressed.
+
         Raises:
             UserError: naming file and line, for what is no vocabulary or no counts of it.
         """
         path = Path(path)
-        numbered = [(n, line) for n, line in enumerate(_read_lines(path), 1) if line != SKIPPED_LINE]
-        words = [word for _, word in numbered]
-        empty = [n for n, word in numbered if not word]
-        if empty:
-            raise UserError(f"{path}: empty at {_lines(empty)}; a vocabulary has one word a line: remove them")
+        words = read_words(path)
         missing = [special for special in SPECIALS if special not in words]
         if missing:
             raise UserError(
                 f"{path}: has no line {' and no line '.join(missing)} among its {len(words)}; a vocabulary needs "
                 f"{', '.join(SPECIALS)}: add the missing lines at the top, or build a vocabulary with `elmo vocab`"
             )
-        _refuse_duplicates(path, numbered)
         if len(words) == len(SPECIALS):
             raise UserError(f"{path}: holds only {', '.join(SPECIALS)}; add words, or build one with `elmo vocab`")
         counts, tokenizer = counts_path(path), tokenizer_path(path)
@@ -149,6 +149,20 @@ def build_from_corpus(corpus: Corpus, min_count: int, max_size: int, tokenizer: 
     return build(zip(corpus.words(), map(int, corpus.type_counts), strict=True), min_count, max_size, tokenizer)
 
 
+def read_words(path: Path) -> list[str]:
+    """The words of a file of one word a line, each once, but for a line that bilm-tf skips.
+
+    Raises:
+        UserError: naming file and line, for an empty line, a word that was there before, and what is no text.
+    """
+    numbered = [(n, line) for n, line in enumerate(_read_lines(path), 1) if line != SKIPPED_LINE]
+    empty = [n for n, word in numbered if not word]
+    if empty:
+        raise UserError(f"{path}: empty at {_lines(empty)}; a vocabulary has one word a line: remove them")
+    _refuse_duplicates(path, numbered)
+    return [word for _, word in numbered]
+
+
 def counts_path(path: Path) -> Path:
     """The file beside a vocabulary that has its counts: ``vocab.txt`` has ``vocab.counts.txt``."""
     return path.with_name(path.name.removesuffix(".txt") + ".counts.txt")
@@ -160,9 +174,14 @@ def tokenizer_path(path: Path) -> Path:
 
 
 def _read_lines(path: Path) -> list[str]:
-    """The stripped lines of a UTF-8 file; only a newline ends a line."""
+    """The stripped lines of a UTF-8 file, which may be compressed; only a newline ends a line."""
+    data = bytearray()
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            for chunk in read_chunks(path, file, CHUNK_BYTES):
+                data += chunk
+                if len(data) > MAX_BYTES:
+                    raise UserError(f"{path}: has more than {MAX_BYTES:,} bytes, which is no vocabulary; name another")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     try:

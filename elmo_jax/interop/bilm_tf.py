@@ -14,7 +14,7 @@ from elmo_jax.config import CharCNN, Config
 from elmo_jax.data.vocab import Vocabulary
 from elmo_jax.errors import UserError
 from elmo_jax.interop.bilm_tf_layout import N_CHARACTERS, Array, datasets, parameters, shapes, softmax_datasets
-from elmo_jax.interop.directory import complete_directory
+from elmo_jax.interop.outputs import complete_directory
 
 __all__ = ["datasets", "export", "options", "parameters", "readers", "shapes", "softmax_datasets"]
 
@@ -30,11 +30,11 @@ ALLENNLP_CHARACTERS = 50
 BILM_TF_LAYERS = 8
 
 
-def options(config: Config, vocabulary_size: int) -> dict[str, Any]:
+def options(config: Config, vocabulary_size: int | None) -> dict[str, Any]:
     """The content of ``options.json``: what inference needs, and training values of bilm-tf (ELMO_SPEC 2.10).
 
     A clip that is None has no key, and word input no ``char_cnn``: so bilm-tf tells it. ``batch_size`` is that of the
-    whole run; bilm-tf has it per GPU.
+    whole run; bilm-tf has it per GPU. A vocabulary whose size is not known has no key either.
     """
     lstm, train = config.model.lstm, config.train
     clips = {"cell_clip": lstm.cell_clip, "proj_clip": lstm.proj_clip}
@@ -44,7 +44,7 @@ def options(config: Config, vocabulary_size: int) -> dict[str, Any]:
         "all_clip_norm_val": config.optimizer.all_clip_norm_val,
         "n_epochs": train.n_epochs,
         "batch_size": train.batch_size,
-        "n_tokens_vocab": vocabulary_size,
+        **({} if vocabulary_size is None else {"n_tokens_vocab": vocabulary_size}),
         "unroll_steps": train.unroll_steps,
     }
     if config.model.softmax.kind == "sampled":
@@ -108,14 +108,14 @@ def readers(config: Config) -> dict[str, list[str]]:
     return {reader: [reason for ok, reason in checks if not ok] for reader, checks in rules.items()}
 
 
-def export(directory: Path, params: Mapping[str, Any], config: Config, vocabulary: Vocabulary) -> list[str]:
+def export(directory: Path, params: Mapping[str, Any], config: Config, vocabulary: Vocabulary | None) -> list[str]:
     """Write a trained model into ``directory`` as bilm-tf files: all of them or, after an error, none.
 
     Args:
         directory: is made, with its parents. An earlier export in it is replaced as a whole.
         params: the parameter tree of docs/design.md, NumPy or jax arrays.
         config: the configuration that the tree was made with.
-        vocabulary: the words in the order of their ids.
+        vocabulary: the words in the order of their ids; None where they are not known: then there is no vocab.txt.
 
     Returns:
         Sentences for the user: who can read the files, who cannot and why, and what the files do not hold.
@@ -124,22 +124,24 @@ def export(directory: Path, params: Mapping[str, Any], config: Config, vocabular
         UserError: when params, configuration and vocabulary do not fit each other, when ``directory`` holds anything
             but an export, and when the files cannot be written.
     """
-    words, softmax, weights = vocabulary.words, softmax_datasets(params), datasets(params, config)
+    softmax, weights = softmax_datasets(params), datasets(params, config)
+    words = None if vocabulary is None else vocabulary.words
     tables = {"the softmax": (softmax or {}).get("softmax/b"), "the input": weights.get("embedding")}
     for name, table in tables.items():
-        if table is not None and len(table) != len(words):
+        if table is not None and len(table) != len(words or ()):
             raise UserError(
-                f"the vocabulary has {len(words)} words and {name} {len(table)}; "
+                f"the vocabulary has {len(words or ())} words and {name} {len(table)}; "
                 "export with the vocabulary that the model was trained with"
             )
     with complete_directory(directory, FILES) as folder:
         _write_hdf5(folder / WEIGHTS_FILE, weights)
-        text = json.dumps(options(config, len(words)), indent=2) + "\n"
+        text = json.dumps(options(config, None if words is None else len(words)), indent=2) + "\n"
         (folder / OPTIONS_FILE).write_text(text, encoding="utf-8")
-        (folder / VOCABULARY_FILE).write_text("".join(f"{w}\n" for w in words), encoding="utf-8", newline="\n")
+        if words is not None:
+            (folder / VOCABULARY_FILE).write_text("".join(f"{w}\n" for w in words), encoding="utf-8", newline="\n")
         if softmax is not None:
             _write_hdf5(folder / SOFTMAX_FILE, softmax)
-    return _notes(config, exports_softmax=softmax is not None)
+    return _notes(config, adaptive="softmax" in params and softmax is None)
 
 
 def _write_hdf5(path: Path, arrays: Mapping[str, Array]) -> None:
@@ -152,7 +154,7 @@ def _write_hdf5(path: Path, arrays: Mapping[str, Array]) -> None:
     path.write_bytes(image)
 
 
-def _notes(config: Config, *, exports_softmax: bool) -> list[str]:
+def _notes(config: Config, *, adaptive: bool) -> list[str]:
     notes = [
         f"{reader} cannot read this model: {'; '.join(reasons)}." if reasons else f"{reader} can read this model."
         for reader, reasons in readers(config).items()
@@ -161,7 +163,7 @@ def _notes(config: Config, *, exports_softmax: bool) -> list[str]:
         notes.append(
             f"bilm-tf reads word input with use_character_inputs=False and {WEIGHTS_FILE} as embedding_weight_file too."
         )
-    if not exports_softmax:
+    if adaptive:
         notes.append(
             "The adaptive softmax has no bilm-tf layout: it is not exported and stays with the run's checkpoints."
         )

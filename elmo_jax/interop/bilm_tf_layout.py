@@ -4,6 +4,7 @@ The parameter tree of docs/design.md was chosen so that it holds bilm-tf's numbe
 leaf of the tree, or two of them one above the other (``W_0``), and conversion is reshaping, bit-exact both ways.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +21,15 @@ Shape = tuple[int, ...]
 
 # Rows of the stored character table; inference adds a row of zeros for "no token" in front (ELMO_SPEC 2.1, 2.3).
 N_CHARACTERS = 261
+# A configuration that declares more, such as a million layers, is that of no file.
+MOST_DATASETS = 10_000
 # In a shape: the words of the vocabulary, which a configuration does not know.
 N_WORDS = -1
 
 _TRAINED_WITH = "export with the configuration that the model was trained with"
-_OPTIONS_OF = "set config.model to the architecture in the options.json beside the weights"
+_OPTIONS_OF = "the options.json must be that of the weights"
+# Of the softmax, in the file of the model or in its own.
+SOFTMAX = ("softmax/W", "softmax/b")
 # What every dataset of a model begins with.
 _OF_A_MODEL = ("char_embed", "embedding", "CNN", "RNN_")
 
@@ -82,25 +87,27 @@ def parameters(datasets: Mapping[str, npt.ArrayLike], config: Config) -> dict[st
     """The inverse of ``datasets``: the parameter tree, without its softmax, that a ``weights.hdf5`` holds.
 
     Args:
-        datasets: arrays by their full names; names outside of the model, such as ``softmax/W``, are left alone.
+        datasets: arrays by their full names; names outside of the model, such as ``softmax/W``, are left alone. All
+            shapes are looked at before any values.
         config: a configuration of the same architecture.
 
     Raises:
-        UserError: naming the dataset that is missing, has another shape, or belongs to a larger model.
+        UserError: naming the dataset that is missing, has another shape, belongs to a larger model or holds numbers
+            that are not finite.
     """
-    layout = list(_layout(config))
+    layout = list(itertools.islice(_layout(config), MOST_DATASETS))
     surplus = sorted(n for n in set(datasets) - {dataset.name for dataset in layout} if n.startswith(_OF_A_MODEL))
-    if surplus:
+    if surplus and len(layout) < MOST_DATASETS:
         raise UserError(f"dataset {surplus[0]} has no place in the configured model; {_OPTIONS_OF}")
-    leaves: dict[str, Array] = {}
     for dataset in layout:
         if not _fits(datasets.get(dataset.name), dataset.shape):
             raise UserError(
                 f"dataset {dataset.name} is {_shown(datasets.get(dataset.name))}, the configured model needs "
                 f"{_text(dataset.shape)}; {_OPTIONS_OF}"
             )
-        array = np.asarray(datasets[dataset.name], np.float32)
-        blocks = array.reshape(len(dataset.leaves), *dataset.block)
+    leaves: dict[str, Array] = {}
+    for dataset in layout:
+        blocks = _finite(datasets, dataset.name).reshape(len(dataset.leaves), *dataset.block)
         for path, block in zip(dataset.leaves, blocks, strict=True):
             if dataset.direction is None:
                 leaves[path] = block
@@ -114,17 +121,53 @@ def softmax_datasets(params: Mapping[str, Any]) -> dict[str, Array] | None:
     """The datasets of ``softmax_weights.hdf5``: ``softmax/W [V, P]`` and ``softmax/b [V]`` (ELMO_SPEC 2.9).
 
     W is that of the softmax or, when it has none of its own, the table of words that it shares. None for an adaptive
-    softmax, whose clusters have no place in that file.
+    softmax, whose clusters have no place in that file, and for a model without one.
     """
-    softmax = params["softmax"]
-    if not set(softmax) <= {"kernel", "bias"}:
+    softmax = params.get("softmax")
+    if softmax is None or not set(softmax) <= {"kernel", "bias"}:
         return None
     kernel = softmax["kernel"] if "kernel" in softmax else params["encoder"]["embedding"]
     return {"softmax/W": np.asarray(kernel, np.float32), "softmax/b": np.asarray(softmax["bias"], np.float32)}
 
 
+def softmax_parameters(
+    datasets: Mapping[str, npt.ArrayLike], config: Config, table: Array | None = None
+) -> dict[str, Array]:
+    """The inverse of ``softmax_datasets``: the softmax that a file holds.
+
+    Args:
+        datasets: arrays by their full names, ``softmax/W`` and ``softmax/b`` among them.
+        config: of the model.
+        table: of the words, ``[V, P]``, where the model shares it with its softmax: then the file need not repeat it.
+
+    Raises:
+        UserError: naming the dataset that is missing, has another shape or other values than the table that is shared,
+            or holds numbers that are not finite.
+    """
+    kernel, bias = (datasets.get(name) for name in SOFTMAX)
+    p, n_words = config.model.lstm.projection_dim, N_WORDS if table is None else len(table)
+    if not (_fits(kernel, (n_words, p)) or (kernel is None and table is not None)):
+        raise UserError(f"dataset softmax/W is {_shown(kernel)}, the model needs {_text((n_words, p))}; {_OPTIONS_OF}")
+    n_words = n_words if kernel is None else np.shape(kernel)[0]
+    if not _fits(bias, (n_words,)):
+        raise UserError(f"dataset softmax/b is {_shown(bias)}, the model needs {_text((n_words,))}; fetch it again")
+    if table is None:
+        return {"kernel": _finite(datasets, "softmax/W"), "bias": _finite(datasets, "softmax/b")}
+    if kernel is not None and not np.array_equal(_finite(datasets, "softmax/W"), table):
+        raise UserError(
+            "dataset softmax/W differs from dataset embedding, and share_embedding_softmax says that they are one: "
+            "correct that in the options.json"
+        )
+    return {"bias": _finite(datasets, "softmax/b")}
+
+
 def _layout(config: Config) -> Iterator[_Dataset]:
     """The table of ELMO_SPEC 2.9. One layer, and one direction, is named like many (T6)."""
+    if config.model.input == "words+characters":
+        raise UserError(
+            "bilm-tf's files have no place for what a model of ELMoForManyLangs reads (config.model.input is "
+            "'words+characters'); keep it as a pretrained directory"
+        )
     yield from _encoder(config) if config.model.input == "characters" else _words(config)
     lstm, n_directions = config.model.lstm, len(config.model.directions)
     p, c = lstm.projection_dim, lstm.dim
@@ -175,6 +218,17 @@ def _from_leaves(dataset: _Dataset, flat: Mapping[str, Any]) -> Array:
         leaf = np.asarray(flat[path], np.float32)
         blocks.append(leaf if dataset.direction is None else leaf[dataset.direction])
     return np.stack(blocks).reshape(dataset.shape)
+
+
+def _finite(datasets: Mapping[str, npt.ArrayLike], name: str) -> Array:
+    """The values of a dataset."""
+    array = np.asarray(datasets[name], np.float32)
+    if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
+        raise UserError(
+            f"dataset {name} has numbers that are not finite; fetch the file again, or export the model from before "
+            "its training went wrong"
+        )
+    return array
 
 
 def _fits(array: npt.ArrayLike | None, expected: Shape) -> bool:

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from elmo_jax.config import Config
+from elmo_jax.data.dictionaries import Dictionaries
 from elmo_jax.data.segmentation import Segmentation
-from elmo_jax.data.spelling import Characters, Spelling, Words
+from elmo_jax.data.spelling import Characters, Spelling, Words, WordsAndCharacters
 from elmo_jax.data.vocab import Vocabulary
 from elmo_jax.errors import UserError
 from elmo_jax.model.bilm import BiLM, compute_dtype
@@ -18,12 +20,12 @@ class Mix:
     """A learnt mixture of the layers (ELMO_SPEC 2.8): ``gamma * sum_j softmax(weights)_j h_j``.
 
     Attributes:
-        weights: one for each layer, the token encodings first, before their softmax.
+        weights: one for each layer, the token encodings first, before their softmax; none: all layers alike.
         gamma: what the sum is multiplied by.
         norm: whether each layer is normalised first, and over what: bilm-tf and AllenNLP differ there.
     """
 
-    weights: tuple[float, ...]
+    weights: tuple[float, ...] = ()
     gamma: float = 1.0
     norm: Literal["none", "tokens", "tokens+boundaries"] = "none"
 
@@ -40,7 +42,7 @@ class Pretrained:
         origin: where the weights are from, for people.
         step: the checkpoint that they are from, if they are from one.
         mixes: mixtures of the layers that were learnt with them.
-        about: what is known besides, for a model card: perplexity, tokens, licence, ...
+        about: what is known besides, for a model card: perplexity, tokens, licence, ... (interop/model_card.py).
     """
 
     config: Config
@@ -50,6 +52,7 @@ class Pretrained:
     step: int | None = None
     mixes: tuple[Mix, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
+    dictionaries: Dictionaries | None = None
 
     @property
     def model(self) -> BiLM:
@@ -71,8 +74,15 @@ class Pretrained:
     @property
     def spelling(self) -> Spelling:
         """How tokens become what its encoder reads."""
-        width = self.config.model.token_width
-        return Characters(width) if width is not None else Words(self.words())
+        model = self.config.model
+        if model.input == "words":
+            return Words(self.words())
+        width = model.char_cnn.max_characters_per_token
+        if model.input == "characters":
+            return Characters(width)
+        if self.dictionaries is None:
+            raise UserError(f"{self.origin} has no dictionaries; put its char.dic and word.dic beside its weights")
+        return WordsAndCharacters(self.dictionaries, width)
 
     def words(self) -> Vocabulary:
         """The vocabulary.
@@ -96,3 +106,27 @@ class Pretrained:
                 "directory, or bilm-tf files with their softmax file"
             )
         self.words()
+
+    def save_pretrained(self, directory: str | Path, *, dtype: str = "float32", overwrite: bool = False) -> None:
+        """Write a directory that ``elmo_jax.from_pretrained`` reads: weights, configuration, vocabulary, model card.
+
+        Args:
+            directory: is made, with its parents.
+            dtype: of the stored numbers, "float32", "bfloat16" or "float16"; they are read back as float32.
+            overwrite: whether an earlier pretrained directory there may be replaced.
+
+        Raises:
+            UserError: when there is something at ``directory``, the parts of the model do not fit each other, or it
+                cannot be written: then nothing is.
+
+        Example:
+            >>> elmo_jax.from_pretrained("runs/quickstart").save_pretrained("my-elmo")
+            >>> elmo_jax.from_pretrained("my-elmo").step
+            680
+        """
+        from elmo_jax.interop import pretrained_directory
+        from elmo_jax.interop.outputs import refuse_existing
+
+        if not overwrite:
+            refuse_existing(Path(directory))
+        pretrained_directory.save(Path(directory), self, dtype)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from elmo_jax import config as configuration
 from elmo_jax.model.char_cnn import CharEncoder
 from elmo_jax.model.clusters import Clusters
+from elmo_jax.model.dictionary_encoder import DictionaryEncoder
 from elmo_jax.model.lstm import Carry, ProjectedLSTM
 from elmo_jax.model.softmax import make_softmax
 from elmo_jax.model.word_table import WordEncoder
@@ -43,6 +44,7 @@ class BiLM(nn.Module):
         config: architecture.
         clusters: vocabulary size and, for the adaptive softmax, where its clusters end.
         dtype: of the products; state, softmax and loss are float32.
+        stepwise: how the LSTM layers run, see ``lstm``.
 
     Example:
         >>> model = BiLM(config.model, Clusters(1000, ()))
@@ -53,12 +55,18 @@ class BiLM(nn.Module):
     config: configuration.Model
     clusters: Clusters
     dtype: Any = jnp.float32
+    stepwise: bool = False
 
     def setup(self) -> None:
         config, lstm, p = self.config, self.config.lstm, self.config.lstm.projection_dim
         words = WordEncoder(self.clusters.n_words, p, self.dtype) if config.input == "words" else None
-        self.encoder = words or CharEncoder(config.char_cnn, p, self.dtype)
-        self.lstm = [ProjectedLSTM(lstm, len(config.directions), self.dtype) for _ in range(lstm.n_layers)]
+        self.encoder = words or (
+            CharEncoder(config.char_cnn, p, self.dtype)
+            if config.input == "characters"
+            else DictionaryEncoder(config.dictionaries, config.char_cnn, p, self.dtype)
+        )
+        directions = len(config.directions)
+        self.lstm = [ProjectedLSTM(lstm, directions, self.dtype, self.stepwise) for _ in range(lstm.n_layers)]
         shared = words if config.share_embedding_softmax else None
         self.softmax = make_softmax(config.softmax, self.clusters, p, self.dtype, shared)
 
@@ -75,7 +83,8 @@ class BiLM(nn.Module):
         """All layers of a window.
 
         Args:
-            types_U: the distinct types: uint16 ``[U, C]`` characters or int32 ``[U]`` words, as the encoder reads them.
+            types_U: the distinct types, as the encoder reads them: uint16 ``[U, C]`` characters, int32 ``[U]`` words,
+                or int32 ``[U, 1 + C]`` both.
             n_types: int32 scalar, types in use.
             index_DTB: int32, the type of every position, each direction in its own reading order.
             reset_TB: bool, start from the zero state here.

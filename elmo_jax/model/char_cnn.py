@@ -33,15 +33,10 @@ class CharEncoder(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        config, f, p = self.config, self.config.n_filters, self.projection_dim
-        e = config.embedding.dim
-        shapes: dict[str, Shapes] = {
-            **{f"cnn_{i}": _cnn_shapes(w, e, n, config.activation) for i, (w, n) in enumerate(config.filters)},
-            **{f"highway_{k}": _highway_shapes(f) for k in range(config.n_highway)},
-            **({"projection": {"kernel": (normal(f), (f, p)), "bias": (zeros, (p,))}} if f != p else {}),
-        }
-        self.char_embed = self.param("char_embed", symmetric_uniform(1.0), (N_CHARACTERS, e))
-        self.groups = {name: self.param(name, _init_group, group) for name, group in shapes.items()}
+        f, p = self.config.n_filters, self.projection_dim
+        shapes = {**feature_shapes(self.config), **({"projection": projection_shapes(f, p)} if f != p else {})}
+        self.char_embed = self.param("char_embed", symmetric_uniform(1.0), (N_CHARACTERS, self.config.embedding.dim))
+        self.groups = {name: self.param(name, init_group, group) for name, group in shapes.items()}
 
     def __call__(self, chars_UC: jax.Array, n_types: jax.Array) -> jax.Array:
         """Encode the first ``n_types`` rows.
@@ -55,24 +50,67 @@ class CharEncoder(nn.Module):
         """
         return compact(self._encode, {"char_embed": self.char_embed, **self.groups}, chars_UC, n_types, CHUNK)
 
-    def _encode(self, params: Any, chars_UC: jax.Array) -> jax.Array:
-        config, dtype = self.config, self.dtype
-        act = {"relu": jax.nn.relu, "tanh": jnp.tanh}[config.activation]
-        cnn = [params[f"cnn_{i}"] for i in range(len(config.filters))]
-        kernels, bias_F = [c["kernel"] for c in cnn], jnp.concatenate([c["bias"] for c in cnn])
-        x_UF = act(largest_responses(kernels, params["char_embed"], chars_UC, PADDING, dtype) + bias_F)
-        for k in range(config.n_highway):
-            layer = params[f"highway_{k}"]
-            # bilm-tf calls it the carry gate; it weighs the transformed part.
-            gate_UF = jax.nn.sigmoid(_linear(x_UF, layer["carry_kernel"], layer["carry_bias"], dtype))
-            new_UF = jax.nn.relu(_linear(x_UF, layer["transform_kernel"], layer["transform_bias"], dtype))
-            x_UF = gate_UF * new_UF + (1 - gate_UF) * x_UF
+    def embed(self, chars_UC: jax.Array) -> jax.Array:
+        """The embeddings of characters, ``[U, C, E]``: what ``encode_embedded`` goes on from."""
+        return self.char_embed[chars_UC]
+
+    def encode_embedded(self, x_UCE: jax.Array, n_types: jax.Array) -> jax.Array:
+        """As ``__call__`` of the characters that have these embeddings: for gradients with respect to each of them."""
+
+        def encode(params: Any, x_UCE: jax.Array) -> jax.Array:
+            u, c, e = x_UCE.shape
+            # Every character has a row of its own.
+            table, row_UC = x_UCE.reshape(u * c, e), jnp.arange(u * c).reshape(u, c)
+            return self._encode({**params, "char_embed": table}, row_UC, padding=None)
+
+        return compact(encode, self.groups, x_UCE, n_types, CHUNK)
+
+    def _encode(self, params: Any, chars_UC: jax.Array, padding: int | None = PADDING) -> jax.Array:
+        x_UF = features(params, chars_UC, self.config, self.dtype, padding)
         if "projection" in params:
-            x_UF = _linear(x_UF, params["projection"]["kernel"], params["projection"]["bias"], dtype)
-        return x_UF.astype(dtype)
+            x_UF = linear(x_UF, params["projection"]["kernel"], params["projection"]["bias"], self.dtype)
+        return x_UF.astype(self.dtype)
 
 
-def _init_group(key: jax.Array, shapes: Shapes) -> dict[str, jax.Array]:
+def features(params: Any, chars_UC: jax.Array, config: CharCNN, dtype: Any, padding: int | None = None) -> jax.Array:
+    """What filters and highway layers make of characters: float32 ``[U, F]``.
+
+    Args:
+        params: ``char_embed`` and the leaves of ``feature_shapes``.
+        chars_UC: whole numbers ``[U, C]``, rows of ``char_embed``.
+        config: filters, activation, highway layers.
+        dtype: of the products.
+        padding: the id that fills a row past the end of its token, if it is known: then short tokens take less work.
+    """
+    act = {"relu": jax.nn.relu, "tanh": jnp.tanh}[config.activation]
+    cnn = [params[f"cnn_{i}"] for i in range(len(config.filters))]
+    kernels, bias_F = [c["kernel"] for c in cnn], jnp.concatenate([c["bias"] for c in cnn])
+    x_UF = act(largest_responses(kernels, params["char_embed"], chars_UC, padding, dtype) + bias_F)
+    for k in range(config.n_highway):
+        layer = params[f"highway_{k}"]
+        # bilm-tf calls it the carry gate; it weighs the transformed part.
+        gate_UF = jax.nn.sigmoid(linear(x_UF, layer["carry_kernel"], layer["carry_bias"], dtype))
+        new_UF = jax.nn.relu(linear(x_UF, layer["transform_kernel"], layer["transform_bias"], dtype))
+        x_UF = gate_UF * new_UF + (1 - gate_UF) * x_UF
+    return x_UF
+
+
+def feature_shapes(config: CharCNN) -> dict[str, Shapes]:
+    """Initial values and shapes of the parameters of ``features`` but for ``char_embed``."""
+    e, f = config.embedding.dim, config.n_filters
+    return {
+        **{f"cnn_{i}": _cnn_shapes(w, e, n, config.activation) for i, (w, n) in enumerate(config.filters)},
+        **{f"highway_{k}": _highway_shapes(f) for k in range(config.n_highway)},
+    }
+
+
+def projection_shapes(n_in: int, n_out: int) -> Shapes:
+    """Initial values and shapes of a projection."""
+    return {"kernel": (normal(n_in), (n_in, n_out)), "bias": (zeros, (n_out,))}
+
+
+def init_group(key: jax.Array, shapes: Shapes) -> dict[str, jax.Array]:
+    """Initial values of several parameters."""
     keys = jax.random.split(key, len(shapes))
     return {name: init(k, shape) for k, (name, (init, shape)) in zip(keys, shapes.items(), strict=True)}
 
@@ -92,6 +130,10 @@ def _highway_shapes(f: int) -> Shapes:
     }
 
 
-def _linear(x: jax.Array, kernel: jax.Array, bias: jax.Array, dtype: Any) -> jax.Array:
-    """``x @ kernel + bias``: product in ``dtype``, sum in float32."""
-    return jnp.matmul(x.astype(dtype), kernel.astype(dtype), preferred_element_type=jnp.float32) + bias
+def linear(x: jax.Array, kernel: jax.Array, bias: jax.Array, dtype: Any) -> jax.Array:
+    """``x @ kernel + bias``: product in ``dtype``, sum in float32 or better."""
+    return _product(x.astype(dtype), kernel.astype(dtype)) + bias
+
+
+def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jnp.matmul(x, kernel, preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))

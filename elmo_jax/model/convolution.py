@@ -21,7 +21,7 @@ WIDTHS = (16, 20, 24, 32)
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def largest_responses(
-    kernels: Kernels, char_embed: jax.Array, chars_UC: jax.Array, padding: int, dtype: Any
+    kernels: Kernels, char_embed: jax.Array, chars_UC: jax.Array, padding: int | None, dtype: Any
 ) -> jax.Array:
     """Each filter's largest response to each token, float32 ``[U, F]``.
 
@@ -31,7 +31,7 @@ def largest_responses(
         kernels: ``[w, E, F_i]`` of each filter.
         char_embed: the table of characters, ``[characters, E]``.
         chars_UC: character ids of tokens, padded at their ends.
-        padding: the id that fills a token past its end.
+        padding: the id that fills a token past its end; None where it is not known: then all positions are computed.
         dtype: of the products.
     """
 
@@ -43,7 +43,7 @@ def largest_responses(
 
 
 def _forward(
-    kernels: Kernels, char_embed: jax.Array, chars_UC: jax.Array, padding: int, dtype: Any
+    kernels: Kernels, char_embed: jax.Array, chars_UC: jax.Array, padding: int | None, dtype: Any
 ) -> tuple[jax.Array, Any]:
     def largest(width: int) -> tuple[jax.Array, jax.Array]:
         responses = _responses(kernels, char_embed, chars_UC[:, :width], dtype)
@@ -55,7 +55,7 @@ def _forward(
     return value_UF, (kernels, char_embed, chars_UC, place_UF)
 
 
-def _backward(padding: int, dtype: Any, saved: Any, cotangent_UF: jax.Array) -> Any:
+def _backward(padding: int | None, dtype: Any, saved: Any, cotangent_UF: jax.Array) -> Any:
     kernels, char_embed, chars_UC, place_UF = saved
     ends = _ends(kernels)
 
@@ -74,13 +74,15 @@ def _backward(padding: int, dtype: Any, saved: Any, cotangent_UF: jax.Array) -> 
 largest_responses.defvjp(_forward, _backward)
 
 
-def _in_width(kernels: Kernels, chars_UC: jax.Array, padding: int, compute: Callable[[int], Any]) -> Any:
+def _in_width(kernels: Kernels, chars_UC: jax.Array, padding: int | None, compute: Callable[[int], Any]) -> Any:
     """``compute(width)`` for the first width that holds every token and, for each filter, padding alone after it."""
     full = chars_UC.shape[1]
     widest = max(kernel.shape[0] for kernel in kernels)
     widths = [*(width for width in WIDTHS if widest <= width < full), full]
+    if padding is None or len(widths) == 1:
+        return compute(full)
     needed = (chars_UC != padding).sum(axis=1).max() + widest
-    branch = (needed > jnp.array(widths[:-1], jnp.int32)).sum() if len(widths) > 1 else 0
+    branch = (needed > jnp.array(widths[:-1], jnp.int32)).sum()
     return jax.lax.switch(branch, [partial(compute, width) for width in widths])
 
 
@@ -99,7 +101,7 @@ def _response(x_UCE: jax.Array, kernel_wEF: jax.Array) -> jax.Array:
     n = x_UCE.shape[1] - width + 1
     windows = jnp.concatenate([x_UCE[:, u : u + n] for u in range(width)], axis=-1)
     kernel = kernel_wEF.reshape(width * e, f).astype(x_UCE.dtype)
-    return jnp.matmul(windows, kernel, preferred_element_type=jnp.float32)
+    return jnp.matmul(windows, kernel, preferred_element_type=jnp.promote_types(x_UCE.dtype, jnp.float32))
 
 
 def _at_place(y_UCF: jax.Array, place_UF: jax.Array) -> jax.Array:

@@ -13,10 +13,13 @@ def encoder_macs(config: Model) -> int:
     """
     if config.input == "words":
         return 0
-    cnn, p = config.char_cnn, config.lstm.projection_dim
+    cnn, sizes, p = config.char_cnn, config.dictionaries, config.lstm.projection_dim
+    if config.input == "words+characters" and not sizes.n_characters:
+        return sizes.word_dim * p
     f, e = cnn.n_filters, cnn.embedding.dim
     convolutions = sum((cnn.max_characters_per_token - w + 1) * w * e * n for w, n in cnn.filters)
-    return convolutions + cnn.n_highway * 2 * f * f + (f * p if f != p else 0)
+    projection = (sizes.word_dim + f) * p if f != p or config.input == "words+characters" else 0
+    return convolutions + cnn.n_highway * 2 * f * f + projection
 
 
 def lstm_macs(config: Model) -> int:

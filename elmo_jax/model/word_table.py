@@ -39,5 +39,5 @@ class WordEncoder(nn.Module):
         Returns:
             ``[U, P]`` in the compute dtype; zeros past ``n_types``.
         """
-        used_U1 = jnp.arange(len(words_U))[:, None] < n_types
+        used_U1 = jnp.arange(words_U.shape[0])[:, None] < n_types
         return jnp.where(used_U1, self.embedding[words_U], 0).astype(self.dtype)

@@ -15,6 +15,7 @@ from elmo_jax.model import cost
 from elmo_jax.parallel import REPLICATED, DataParallel
 from elmo_jax.train import memory, summary
 from elmo_jax.train.inputs import Inputs, cache_directory, gather
+from elmo_jax.train.origin import Origin
 from elmo_jax.train.program import Program
 from elmo_jax.train.run_directory import RunDirectory
 from elmo_jax.train.step import STATE_SPECS, TrainState
@@ -65,7 +66,7 @@ def _start(run: RunDirectory, inputs: Inputs) -> tuple[int, str]:
         run.check_goes_on(step, inputs.n_steps, meta, inputs.identity)
         return step, f"checkpoint of step {step} (training reads and checks its arrays)"
     if inputs.config.init_from:
-        return 0, f"{inputs.config.init_from}, its best weights"
+        return 0, Origin(inputs.config.init_from).title
     return 0, f"random initialisation (seed {inputs.config.train.seed})"
 
 

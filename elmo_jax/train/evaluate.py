@@ -11,6 +11,7 @@ from elmo_jax.data.batches import Batches, prefetch
 from elmo_jax.data.corpus import Corpus
 from elmo_jax.data.streams import Rows
 from elmo_jax.data.vocab import Vocabulary
+from elmo_jax.errors import UserError
 from elmo_jax.model.bilm import BiLM, zero_carry
 from elmo_jax.parallel import BY_ROWS, REPLICATED, DataParallel
 from elmo_jax.telemetry import Progress, safe_exp
@@ -81,11 +82,16 @@ class Evaluator:
         config: of the run.
         vocabulary: of the run.
         devices: to share the rows.
+
+    Raises:
+        UserError: for a model of ELMoForManyLangs: encoded text is not spelt by its dictionaries.
     """
 
     def __init__(
         self, model: BiLM, config: configuration.Config, vocabulary: Vocabulary, devices: DataParallel
     ) -> None:
+        if config.model.input == "words+characters":
+            raise UserError("perplexity is not for models of ELMoForManyLangs, which give vectors; name another model")
         self._config, self._vocabulary = config, vocabulary
         # Evaluation has one spelling of data parallelism, whatever training uses.
         self._devices = DataParallel("shard_map", devices.devices)

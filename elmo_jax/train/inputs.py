@@ -18,18 +18,10 @@ from elmo_jax.data.vocab import Vocabulary, build_from_corpus, counts_path, toke
 from elmo_jax.errors import UserError
 from elmo_jax.model.bilm import compute_dtype
 from elmo_jax.model.clusters import Clusters, choose_cutoffs
-from elmo_jax.train.run_directory import RunDirectory, differences
+from elmo_jax.train.origin import Origin
+from elmo_jax.train.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
-
-# Fields of a model with which weights have nothing to do.
-NOT_IN_WEIGHTS = (
-    "dropout",
-    "dropout_places",
-    "dropout_mask",
-    "compute_dtype",
-    "softmax.n_negative_samples_batch",
-)
 
 
 @dataclass(frozen=True)
@@ -91,7 +83,7 @@ class Inputs:
 def gather(config: Config, *, progress: bool = True) -> Inputs:
     """Encode the text (once; it is kept), get the vocabulary and choose the clusters.
 
-    The vocabulary is that of the run itself, if it has a checkpoint; else the given file; else that of the run
+    The vocabulary is that of the run itself, if it has a checkpoint; else the given file; else that of the model
     started from; else it is built from the training text. What can be checked before the text is encoded, is.
 
     Raises:
@@ -103,52 +95,25 @@ def gather(config: Config, *, progress: bool = True) -> Inputs:
     held = _source(config, heldout=True) if has_heldout else None
     if held and (both := _in_both(config, text, held)):
         log.warning("%s is both training and held-out text: its perplexity tells nothing of new text", both)
-    vocabulary = _given_vocabulary(config)
+    origin = Origin(config.init_from) if config.init_from and not run.has_checkpoint else None
+    vocabulary = _given_vocabulary(config, origin)
     config = _with_dtype(config)
     if vocabulary is not None:
-        config = _choose(config, vocabulary)
+        config = _choose(config, vocabulary, origin)
         if run.has_checkpoint:
             run.check_same(config)
-        elif config.init_from:
-            check_origin(config, vocabulary)
+    if origin is not None:
+        origin.check(config, vocabulary)
     heldout = prepare(held, cache, progress=progress) if held else None
     corpus = prepare(text, cache, progress=progress)
     if vocabulary is None:
         data = config.data
         vocabulary = build_from_corpus(corpus, data.min_count, data.max_vocabulary, segmentation(data).tokens)
-        config = _choose(config, vocabulary)
+        config = _choose(config, vocabulary, origin)
     inputs = Inputs(config, corpus, heldout, vocabulary)
     # Refuses too little text before a run is begun.
     inputs.rows(range(config.train.batch_size))
     return inputs
-
-
-def check_origin(config: Config, vocabulary: Vocabulary) -> None:
-    """Refuse weights of ``config.init_from`` that do not fit this run.
-
-    Args:
-        config: with the clusters chosen.
-        vocabulary: of this run.
-
-    Raises:
-        UserError: naming the field of the model that differs, or the vocabulary; or when there are no weights.
-    """
-    source = config.init_from
-    other = _origin(config)
-    for path, theirs, ours in differences(other.config().model, config.model):
-        unread = config.model.input == "words" and path.startswith("char_cnn.")
-        if not unread and path not in NOT_IN_WEIGHTS:
-            raise UserError(
-                f"config.init_from {source} has model.{path} = {theirs!r}, but this run has {ours!r}; weights fit only "
-                f"the same architecture: use --config.model.{path}={theirs!r}"
-            )
-    if other.vocabulary().digest() != vocabulary.digest():
-        raise UserError(
-            f"config.init_from {source} has another vocabulary than this run; leave config.data.vocabulary empty to "
-            f"use its own ({other.vocabulary_file})"
-        )
-    if not other.has_checkpoint:
-        raise UserError(f"config.init_from {source} has no checkpoint in {other.checkpoints}; train it first")
 
 
 def cache_directory(config: Config) -> Path:
@@ -191,7 +156,7 @@ def _in_both(config: Config, text: Source, held: Source) -> str:
     return ""
 
 
-def _given_vocabulary(config: Config) -> Vocabulary | None:
+def _given_vocabulary(config: Config, origin: Origin | None) -> Vocabulary | None:
     """The vocabulary when there is one already."""
     run = RunDirectory(Path(config.run_dir))
     given = Path(config.data.vocabulary) if config.data.vocabulary else None
@@ -203,10 +168,12 @@ def _given_vocabulary(config: Config) -> Vocabulary | None:
                 "on with its own, or choose another --config.run_dir"
             )
         return own
-    if given is None and not config.init_from:
+    if given is not None:
+        vocabulary, path = Vocabulary.load(given), given
+    elif origin is not None and origin.vocabulary is not None:
+        vocabulary, path = origin.vocabulary, origin.vocabulary_file
+    else:
         return None
-    path = given or _origin(config).vocabulary_file
-    vocabulary = Vocabulary.load(path) if given else _origin(config).vocabulary()
     _check_tokenizer(config.data, vocabulary, path)
     return vocabulary
 
@@ -221,16 +188,6 @@ def _check_tokenizer(data: Data, vocabulary: Vocabulary, path: Path) -> None:
         )
 
 
-def _origin(config: Config) -> RunDirectory:
-    origin = RunDirectory(Path(config.init_from))
-    if not origin.exists:
-        raise UserError(
-            f"config.init_from is {config.init_from!r}: it must be a run directory, and there is no "
-            f"{origin.config_file}; give the directory that training wrote"
-        )
-    return origin
-
-
 def _with_dtype(config: Config) -> Config:
     """Fill in the dtype of products for "auto": that which the run began with, else that for this device."""
     if config.model.compute_dtype != "auto":
@@ -240,7 +197,7 @@ def _with_dtype(config: Config) -> Config:
     return dataclasses.replace(config, model=dataclasses.replace(config.model, compute_dtype=name))
 
 
-def _choose(config: Config, vocabulary: Vocabulary) -> Config:
+def _choose(config: Config, vocabulary: Vocabulary, origin: Origin | None) -> Config:
     """Fill in the clusters of an adaptive softmax."""
     softmax, n_words = config.model.softmax, len(vocabulary)
     if softmax.kind != "adaptive":
@@ -255,8 +212,8 @@ def _choose(config: Config, vocabulary: Vocabulary) -> Config:
     run = RunDirectory(Path(config.run_dir))
     if run.has_checkpoint:
         cutoffs = run.config().model.softmax.cutoffs
-    elif config.init_from and not config.data.vocabulary:
-        cutoffs = _origin(config).config().model.softmax.cutoffs
+    elif origin is not None and origin.has_softmax and not config.data.vocabulary:
+        cutoffs = origin.config.model.softmax.cutoffs
     elif vocabulary.counts is None:
         raise UserError(
             f"the adaptive softmax needs the counts of the {n_words} words: put them, one a line, into "

@@ -21,6 +21,7 @@ from elmo_jax.train.debug import WatchedStep
 from elmo_jax.train.early_stopping import EarlyStopping
 from elmo_jax.train.inputs import Inputs, gather
 from elmo_jax.train.interruption import Interruption
+from elmo_jax.train.origin import Origin
 from elmo_jax.train.profiler import ProfilerWindow
 from elmo_jax.train.program import Program
 from elmo_jax.train.report import TrainingReport
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 def pretrain(config: Config) -> int:
     """Train, or go on training, the run in ``config.run_dir``; evaluate and export it when it is complete.
 
-    The weights come from, in this order: the run's own newest undamaged checkpoint, the run named by
+    The weights come from, in this order: the run's own newest undamaged checkpoint, the model named by
     ``config.init_from``, the random initialisation.
 
     Returns:
@@ -192,7 +193,7 @@ class _Pretraining:
         self.saved.save(step, learnt, rest, meta, perplexity=perplexity)
 
     def _start(self) -> Start:
-        """Own run directory -> the run named by init_from -> random initialisation."""
+        """Own run directory -> the model named by init_from -> random initialisation."""
         like = self.program.state_like()
         places = jax.tree.map(lambda x: x.sharding, like)
         learnt, rest = like.split()
@@ -205,9 +206,7 @@ class _Pretraining:
         state = jax.jit(self.program.initial_state, out_shardings=places)()
         origin = f"random initialisation (seed {self.config.train.seed})"
         if self.config.init_from:
-            source = RunDirectory(Path(self.config.init_from))
-            step, params, _ = checkpoint.restore_params(source.checkpoints)
-            origin = f"{source.path}, step {step}"
+            params, origin = Origin(self.config.init_from).weights(state.params)
             state = state.replace(params=jax.device_put(params, places.params))
         return Start(state, 0, self.program.batches.start(), None, origin)
 

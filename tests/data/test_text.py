@@ -14,7 +14,7 @@ from elmo_jax.data import text
 from elmo_jax.data.corpus import Corpus, prepare
 from elmo_jax.data.segmentation import Segmentation
 from elmo_jax.data.streams import Rows
-from elmo_jax.data.text import expand, read_sentences, text_source
+from elmo_jax.data.text import expand, read_lines, read_sentences, text_bytes, text_source
 from elmo_jax.errors import UserError
 
 NAMES = ["shard.txt", "shard.txt.gz", "shard.txt.zst"]
@@ -327,3 +327,18 @@ def test_a_document_of_a_hundred_megabytes(tmp_path, name, segmentation):
     peaks = [peak_of_one_document(tmp_path, tmp_path / name, n_bytes, *segmentation) for n_bytes in (10**7, 10**8)]
     assert peaks[1] - peaks[0] < 30
     assert peaks[1] < 100
+
+
+# Lines
+
+
+def test_lines_are_those_that_sentences_are_cut_from(tmp_path):
+    (tmp_path / "a.txt").write_bytes("\ufeffone  two\r\n\n three".encode())
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"four\n\n"))
+    files = [tmp_path / "a.txt", tmp_path / "b.txt.gz"]
+    assert list(read_lines(files)) == ["one  two", "", " three", "four", ""]
+    assert text_bytes(files) == (tmp_path / "a.txt").stat().st_size + 6
+    assert text_bytes([*files, Path("/dev/null")]) is None
+    (tmp_path / "bad.txt").write_bytes(b"good\nwith </S> in it\n")
+    with pytest.raises(UserError, match=r"bad\.txt:2: the token </S>"):
+        list(read_lines([tmp_path / "bad.txt"]))

@@ -9,7 +9,8 @@ import pytest
 from elmo_jax import cli
 from elmo_jax.config import CharCNN, Config, Softmax
 from elmo_jax.data.vocab import Vocabulary
-from elmo_jax.train.inputs import check_origin, gather
+from elmo_jax.train.inputs import gather
+from elmo_jax.train.origin import Origin
 from elmo_jax.train.run_directory import RunDirectory
 from tests.filesystems import contents, small_disk
 from tests.train.small import changed, config, write_text
@@ -291,12 +292,11 @@ def test_a_damaged_run(refused, tmp_path, name, data, message):
 # Starting from other weights
 
 
-def test_init_from_what_is_no_run(refused, tmp_path):
-    for given in (tmp_path, tmp_path / "missing"):
-        assert refused(config(tmp_path), f"--config.init_from={given}") == (
-            f"config.init_from is '{given}': it must be a run directory, and there is no {given}/config.json; "
-            "give the directory that training wrote"
-        )
+def test_init_from_what_is_no_model(refused, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    for given, said in (("thesis", " is no model: it is not a run ("), ("missing", ": give a run (")):
+        path = tmp_path / given
+        assert f"{path}{said}" in refused(config(tmp_path), f"--config.init_from={path}")
     assert not (tmp_path / "encoded").exists()
 
 
@@ -322,7 +322,7 @@ def test_init_from_another_architecture(refused, tmp_path, override, field, thei
 def test_init_from_does_not_ask_of_words_how_characters_are_read(tmp_path):
     c = config(tmp_path, model={"input": "words"})
     other = begun(c, "other")
-    check_origin(changed(c, init_from=str(other.path), model={"char_cnn": CharCNN()}), WORDS)
+    Origin(str(other.path)).check(changed(c, model={"char_cnn": CharCNN()}), WORDS)
 
 
 def test_init_from_another_vocabulary(refused, tmp_path):

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 
+import elmo_jax
 from elmo_jax import checkpoint, cli
 from elmo_jax.checkpoint_files import read_meta
 from elmo_jax.config import LSTM, CharCNN, CharEmbedding, Config, Data, Evaluation, Model, Optimizer, Softmax, Train
@@ -284,6 +285,26 @@ def test_elmo_export_writes_what_the_run_did_from_any_checkpoint(unbroken, tmp_p
     assert contents(tmp_path / "other")["weights.hdf5"] != contents(run / "export")["weights.hdf5"]
     assert command("export", run, tmp_path / "none", "--step", 7) == 2
     assert "no checkpoint 7" in capsys.readouterr().err
+
+
+def test_a_pretrained_directory_of_a_run_is_the_run(unbroken, tmp_path, capsys):
+    run = Path(unbroken[0].run_dir)
+    assert command("export", run, tmp_path / "elmo", "--format", "pretrained", "--license", "mit") == 0
+    ours, theirs = elmo_jax.from_pretrained(tmp_path / "elmo"), elmo_jax.from_pretrained(run)
+    jax.tree.map(np.testing.assert_array_equal, ours.params, theirs.params)
+    assert ours.step == theirs.step == 12
+    assert ours.about == {**theirs.about, "license": "mit"}
+    assert ours.about["tokens_seen"] == 480
+    assert ours.about["heldout"] == json.loads((run / "summary.json").read_text())["heldout"]
+    text = (tmp_path / "elmo" / "README.md").read_text()
+    assert str(run.parent) not in text
+    for result in ours.about["heldout"]:
+        assert f"| {result['perplexity']:.2f} |" in text
+    # And it measures the same as the run.
+    text = unbroken[0].data.heldout
+    assert command("eval", tmp_path / "elmo", "--text", text, "--stateless", "--json") == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["perplexity"] == ours.about["heldout"][1]["perplexity"]
 
 
 def test_a_run_goes_on_only_with_its_own_text(unbroken, tmp_path, monkeypatch):

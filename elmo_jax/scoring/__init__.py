@@ -1,0 +1,1 @@
+"""Probabilities of words in their context, from trained models."""
