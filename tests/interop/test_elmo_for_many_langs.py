@@ -108,6 +108,13 @@ def test_the_vectors_are_those_of_independent_code_and_stay_the_same_when_saved(
     assert_gives(model, reference)
     pretrained_directory.save(tmp_path / "saved", model)
     assert_gives(pretrained_directory.load(tmp_path / "saved"), reference)
+    card = (tmp_path / "saved" / "README.md").read_text(encoding="utf-8")
+    assert ("code points of `char.dic`" in card, "words of `word.dic`" in card) == (
+        (tmp_path / "saved" / "char.dic").exists(),
+        (tmp_path / "saved" / "word.dic").exists(),
+    )
+    assert "UTF-8" not in card
+    assert "--format bilm-tf" not in card
 
 
 def test_clips_matter_in_the_reference(tmp_path):
