@@ -188,7 +188,12 @@ class Embedder:
             layers: see ``embed``.
             pooling: see ``embed``.
             boundaries: see ``embed``.
+
+        Raises:
+            UserError: for one text instead of its lines.
         """
+        if isinstance(lines, str):
+            raise UserError(f"lines are a list of them, not the text {lines[:40]!r}: use its .splitlines()")
         # Each sentence waits for its vectors in the order of the text.
         waiting: deque[tuple[int, list[Token]]] = deque()
 

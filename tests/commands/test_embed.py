@@ -102,7 +102,7 @@ def test_a_full_disk(elmo, model, folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere", "a.txt", "out.hdf5"], "nowhere is not a run directory"),
+        (["nowhere", "a.txt", "out.hdf5"], "there is no nowhere: give a run"),
         (["MODEL", "nothing.txt", "out.hdf5"], "no text file matches 'nothing.txt': check the path"),
         (["MODEL", "a.txt", "b.txt"], "b.txt exists already: name another file, or replace it with --overwrite"),
         (["MODEL", "a.txt", "out.hdf5", "--layers", "3"], "layers is 3: use 'all', 'top', 'average'"),
