@@ -159,7 +159,7 @@ def _input(model: Pretrained) -> str:
 def _tokenizer(model: Pretrained) -> str:
     data = model.config.data
     recorded = model.vocabulary.tokenizer if model.vocabulary is not None else None
-    if not model.training_known and recorded is None and data.tokenizer == "whitespace":
+    if not model.segmentation_known:
         return f"{NOT_KNOWN}: give it tokens such as those of its training text"
     tokens = recorded or (f"moses {data.language}" if data.tokenizer == "moses" else data.tokenizer)
     meaning = {"whitespace": " (text that is tokenised already)", "unicode": " (words of Unicode, UAX 29)"}.get(

@@ -90,6 +90,12 @@ class Pretrained:
         return Segmentation(data.tokenizer, data.sentences, data.language)
 
     @property
+    def segmentation_known(self) -> bool:
+        """Whether ``segmentation`` is that of the training text; of most models from elsewhere nobody says."""
+        recorded = self.vocabulary is not None and self.vocabulary.tokenizer is not None
+        return self.training_known or recorded or not self.segmentation.plain
+
+    @property
     def spelling(self) -> Spelling:
         """How tokens become what its encoder reads."""
         model = self.config.model

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elmo_jax.config import LSTM, CharCNN, CharEmbedding, Config, Model
+from elmo_jax.data.segmentation import Segmentation
 from elmo_jax.data.vocab import Vocabulary
 from elmo_jax.embed import Embedder, engine
 from elmo_jax.errors import UserError
@@ -280,6 +281,19 @@ def test_text_is_cut_as_the_training_text_was(made):
     sentences = [[token.text for token in passage.tokens] for passage in found]
     assert sentences == [["A", "first", "line", "."], ["Māris", "?"]]
     assert [passage.line for passage in found] == [0, 2]
+    for passage in found:
+        assert all(lines[passage.line][token.start : token.end] == token.text for token in passage.tokens)
+    assert_equal([passage.vectors for passage in found], embedder.embed(sentences))
+
+
+def test_text_is_cut_by_the_tokeniser_that_is_given(made):
+    embedder, _ = made
+    lines = ["Māris's.", "", "So? Yes!"]
+    found = list(embedder.text(lines, segmentation=Segmentation("unicode", "unicode")))
+    sentences = [["Māris's", "."], ["So", "?"], ["Yes", "!"]]
+    assert [(passage.line, [token.text for token in passage.tokens]) for passage in found] == list(
+        zip([0, 2, 2], sentences, strict=True)
+    )
     for passage in found:
         assert all(lines[passage.line][token.start : token.end] == token.text for token in passage.tokens)
     assert_equal([passage.vectors for passage in found], embedder.embed(sentences))
