@@ -18,6 +18,8 @@ from elmo_jax.train.evaluate import Evaluator
 from tests.interop import state_dicts
 from tests.reference.numpy_efml import NumpyEFML, random_state_dicts
 
+pytestmark = pytest.mark.usefixtures("without_torch")
+
 ARCHITECTURE = {
     "encoder": {"name": "elmo", "projection_dim": 6, "cell_clip": 3, "proj_clip": 3, "dim": 8, "n_layers": 2},
     "token_embedder": {
@@ -74,17 +76,6 @@ def folder(path: Path, architecture: dict = ARCHITECTURE, *, write=state_dicts.w
 def assert_gives(model: Pretrained, reference: NumpyEFML) -> None:
     for tokens, found in zip(SENTENCES, Embedder(model).embed(SENTENCES), strict=True):
         np.testing.assert_allclose(found, reference(tokens), atol=2e-5, rtol=1e-5)
-
-
-@pytest.fixture(autouse=True)
-def _without_torch(request, monkeypatch):
-    if "with_torch" not in request.fixturenames:
-        state_dicts.stand_in(monkeypatch)
-
-
-@pytest.fixture
-def with_torch():
-    pytest.importorskip("torch", reason="PyTorch is not installed")
 
 
 # --- vectors
