@@ -4,7 +4,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from elmo_jax.commands import COMMANDS
 from elmo_jax.errors import BusyError, UserError
@@ -38,7 +38,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, like every other mistake."""
+    """Says what is wrong in one line, like every other mistake, and takes options between positional arguments.
+
+    Before Python 3.13 argparse gives up an optional DIR as soon as it meets an option: ``MODEL --format X DIR``.
+    """
+
+    _intermixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:  # type: ignore[override]
+        # Which calls this method in turn.
+        if self._intermixing or self._subparsers is not None:
+            return super().parse_known_args(args, namespace)
+        self._intermixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._intermixing = False
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
@@ -49,10 +64,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="elmo",
         description="""\
-Pretrain bidirectional character language models (ELMo) in JAX.
+Pretrain bidirectional character language models (ELMo) in JAX, and use any ELMo.
 
   elmo train --config quickstart                           a first result in minutes, without a download
   elmo eval runs/quickstart --text valid.txt               its perplexity on your text
+  elmo embed runs/quickstart text.txt vectors.hdf5         vectors of its words
   elmo train --help                                        more examples, as for every command""",
         epilog=EXPLANATION,
         formatter_class=argparse.RawDescriptionHelpFormatter,

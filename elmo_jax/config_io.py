@@ -178,7 +178,10 @@ def convert(value: Any, kind: Any, where: str) -> Any:
         missing = [f.name for f in dataclasses.fields(kind) if f.name not in value and not _has_default(f)]
         if missing:
             raise UserError(f"{where} has no field {missing[0]!r}: it must have it")
-        return kind(**converted)
+        try:
+            return kind(**converted)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
     if origin is types.UnionType:
         inner = next(a for a in args if a is not type(None))
         return None if value is None else convert(value, inner, where)

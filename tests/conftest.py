@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -24,3 +25,27 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 # Timings never decide a test.
 settings.register_profile("elmo_jax", deadline=None)
 settings.load_profile("elmo_jax")
+
+
+@pytest.fixture(scope="module")
+def hastily():
+    """Compile in half the time, for modules whose many programs run once each."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def elmo(capsys):
+    """Runs a command line in this process and gives its exit status, standard output and standard error."""
+    from elmo_jax import cli
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(arguments)
+        out, err = capsys.readouterr()
+        return stopped.value.code, out, err
+
+    return run

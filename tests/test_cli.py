@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from elmo_jax import cli, config_io
+from elmo_jax import config_io
 from elmo_jax.data.corpus import open_corpus
 from elmo_jax.data.report import corpus_report
 from elmo_jax.exit_status import EXPLANATION
@@ -47,19 +47,6 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.txt").write_text(TEXT, encoding="utf-8")
     return tmp_path
-
-
-@pytest.fixture
-def elmo(capsys):
-    """Runs a command line in this process and gives its exit status, standard output and standard error."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(arguments)
-        out, err = capsys.readouterr()
-        return stopped.value.code, out, err
-
-    return run
 
 
 @pytest.fixture

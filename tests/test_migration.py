@@ -4,7 +4,6 @@ import dataclasses
 import re
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -29,13 +28,6 @@ def model(monkeypatch, tmp_path):
     monkeypatch.setattr(trained, "load", lambda path, step=None: {"model": small}[str(path)])
     monkeypatch.chdir(tmp_path)
     return small
-
-
-@pytest.fixture
-def hastily():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.mark.usefixtures("hastily")

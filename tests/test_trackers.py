@@ -195,12 +195,18 @@ with trackers.Metrics(run, Watch(wandb_project="elmo")) as metrics:
 
 from wandb.proto.wandb_internal_pb2 import Record
 
-# W&B's file is a LevelDB log; one this short has whole records only.
+# W&B's file is a LevelDB log behind seven bytes: records, cut where a block of 32 KiB ends (kinds 1 and 4 end one).
 (file,) = (run / "wandb").glob("offline-run-*/*.wandb")
-data, found = file.read_bytes()[7:], []
-while data:
-    _, length, _ = struct.unpack("<IHB", data[:7])
-    record, data = Record.FromString(data[7 : 7 + length]), data[7 + length :]
+data, place, part, records, found = file.read_bytes(), 7, b"", [], []
+while place < len(data):
+    if 32768 - place % 32768 < 7:
+        place += 32768 - place % 32768
+        continue
+    _, length, kind = struct.unpack("<IHB", data[place : place + 7])
+    part, place = part + data[place + 7 : place + 7 + length], place + 7 + length
+    if kind in (1, 4):
+        records, part = [*records, part], b""
+for record in map(Record.FromString, records):
     if record.WhichOneof("record_type") == "run":
         identity = record.run.run_id
     if record.WhichOneof("record_type") == "history":

@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     # Of a model on the hub there is no folder here.
     beside = Path(options.run).parent if Path(options.run).exists() else Path()
     cache = Path(options.cache_dir) if options.cache_dir else beside / "encoded"
-    segmentation = segmentation_arguments.segmentation_of_run(options, run.config.data)
+    segmentation = segmentation_arguments.segmentation_of_model(options, run)
     corpus = prepare(text_arguments.source(options, segmentation), cache)
     evaluator = Evaluator(run.model, run.config, run.words(), parallel.DataParallel())
     result = evaluator(run.params, corpus, streams=streams, progress=not options.json)

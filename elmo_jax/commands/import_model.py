@@ -39,17 +39,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vocab", metavar="FILE", help="the vocabulary, one word a line (also .gz), likewise")
     parser.add_argument("--softmax", metavar="FILE", help="the HDF5 file of the softmax, likewise")
     parser.add_argument("--elmo", metavar="NAME", help="which one, of an AllenNLP archive with several")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier pretrained directory in DIR")
 
 
 def run(options: argparse.Namespace) -> int:
     """Write a model of another program as a pretrained directory."""
     from elmo_jax.errors import UserError
     from elmo_jax.interop import pretrained_directory, readers
+    from elmo_jax.interop.outputs import refuse_existing
     from elmo_jax.train import trained
 
     source, output = Path(options.source), Path(options.output)
-    if output.exists():
-        raise UserError(f"{output} exists, and an import makes a new directory; name another, or remove it")
+    if not options.overwrite:
+        refuse_existing(output)
     if trained.run_at(source) is not None:
         raise UserError(f"{source} is a run of elmo train, which every command reads; to give it away use elmo export")
     reader = readers.of(source, (*readers.DIRECT, *readers.IMPORTED))

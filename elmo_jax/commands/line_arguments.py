@@ -29,7 +29,7 @@ def files(text: str) -> list[Path]:
 
 def segmentation(options: argparse.Namespace, pretrained: "Pretrained") -> "Segmentation":
     """How lines are cut for a model; the arguments may only say the same."""
-    return segmentation_arguments.segmentation_of_run(options, pretrained.config.data)
+    return segmentation_arguments.segmentation_of_model(options, pretrained)
 
 
 @contextmanager

@@ -39,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fetch = actions.add_parser("fetch", help="fetch a model")
     fetch.add_argument("name", metavar="NAME", help="of the model, as elmo models lists it")
     fetch.add_argument("directory", nargs="?", metavar="DIR", help="the directory to make (default NAME)")
-    fetch.add_argument("--lm", action="store_true", help="also softmax and vocabulary, which only probabilities need")
+    fetch.add_argument(
+        "--lm", action="store_true", help="also vocabulary and, where one was published, softmax: for probabilities"
+    )
     fetch.add_argument(
         "--mirror", default=os.environ.get(MIRROR, ""), metavar="URL", help=f"a server with copies (default ${MIRROR})"
     )
@@ -81,6 +83,7 @@ def _shown(model: "Published") -> str:
         "language": model.language,
         "trained on": model.text,
         "licence": model.licence or "not stated",
+        "probabilities": "with --lm" if model.has_softmax else "none: no softmax is known to be published with it",
         "page": model.page,
         "kind": model.kind if model.kind == "bilm-tf" else f"{model.kind}: for elmo import",
     }
@@ -89,7 +92,7 @@ def _shown(model: "Published") -> str:
 
 def _file(file: "File") -> str:
     size = UNKNOWN if file.size is None else f"{file.size:,} bytes"
-    only = " (for probabilities, with --lm)" if file.language_model else ""
+    only = " (with --lm)" if file.language_model else ""
     return f"\n{file.name}{only}\n  {file.address}\n  size {size}, sha256 {file.sha256 or UNKNOWN}"
 
 

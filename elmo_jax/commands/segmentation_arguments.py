@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from elmo_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from elmo_jax.config import Data
     from elmo_jax.data.segmentation import Segmentation
+    from elmo_jax.interop.pretrained import Pretrained
 
 OPTIONS = ("tokenizer", "sentences", "language")
 
@@ -21,7 +21,9 @@ def add(parser: argparse.ArgumentParser, *, of_run: bool = False) -> None:
     """
     group = parser.add_argument_group(
         "sentences and tokens",
-        "Those of the run; given here, they must be the same." if of_run else "As --config.data... of elmo train.",
+        "Those of the model; given here, they must be the same, or say what nobody knows of a model from elsewhere."
+        if of_run
+        else "As --config.data... of elmo train.",
     )
     group.add_argument(
         "--tokenizer",
@@ -63,26 +65,28 @@ def segmentation(options: argparse.Namespace) -> "Segmentation":
     return Segmentation(**given)
 
 
-def segmentation_of_run(options: argparse.Namespace, data: "Data") -> "Segmentation":
-    """How text is cut for a run; the arguments may only say the same.
+def segmentation_of_model(options: argparse.Namespace, pretrained: "Pretrained") -> "Segmentation":
+    """How text is cut for a model; where that is known the arguments may only say the same.
 
     Args:
         options: of a command.
-        data: of the configuration of the run.
+        pretrained: the model.
 
     Raises:
-        UserError: when an argument differs from the run.
+        UserError: when an argument differs from the model.
     """
     from elmo_jax.data.segmentation import Segmentation
-    from elmo_jax.train import inputs
 
+    if not pretrained.segmentation_known:
+        return segmentation(options)
+    data = pretrained.config.data
     for name, value in _given(options).items():
         if value != getattr(data, name):
             raise UserError(
-                f"--{name} is {value!r}, and the run was trained with config.data.{name} = {getattr(data, name)!r}: "
+                f"--{name} is {value!r}, and the model was trained with config.data.{name} = {getattr(data, name)!r}: "
                 f"leave it out (--tokenized reads text that is cut like that already)"
             )
-    return Segmentation() if options.tokenized else inputs.segmentation(data)
+    return Segmentation() if options.tokenized else pretrained.segmentation
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:

@@ -118,10 +118,19 @@ class DistinctIds:
         return self._known.get(token) or fresh.setdefault(token, self._n_known + len(fresh) + 1)
 
 
+def refuse_text(sentence: Sequence[str]) -> None:
+    """Refuse text where a list of tokens should be: it would pass for a list of its characters.
+
+    Raises:
+        UserError: naming it.
+    """
+    if isinstance(sentence, str):
+        raise UserError(f"a sentence is a list of tokens, not the text {sentence[:40]!r}: use its .split()")
+
+
 def _checked(sentences: Sentences) -> Sentences:
     for sentence in sentences:
-        if isinstance(sentence, str):
-            raise UserError(f"a sentence is a list of tokens, not the text {sentence[:40]!r}: use its .split()")
+        refuse_text(sentence)
     return sentences
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from elmo_jax.data.sentence_ids import refuse_text
 from elmo_jax.data.text import BOS, EOS
 from elmo_jax.errors import UserError
 
@@ -100,8 +101,7 @@ def checked(sentences: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
     if isinstance(sentences, str):
         raise UserError(f"sentences are a list of lists of tokens, not the text {sentences[:40]!r}")
     for sentence in sentences:
-        if isinstance(sentence, str):
-            raise UserError(f"a sentence is a list of tokens, not the text {sentence[:40]!r}: use its .split()")
+        refuse_text(sentence)
         # Scalars of NumPy are slower to look up.
         yield np.asarray(sentence).tolist() if hasattr(sentence, "dtype") else list(sentence)
 

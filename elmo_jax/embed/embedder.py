@@ -1,7 +1,7 @@
 """Vectors of the words of sentences: any layer of a trained model, each sentence by itself or one after the other."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -180,21 +180,30 @@ class Embedder:
         *,
         pooling: Pooling | None = None,
         boundaries: bool = False,
+        segmentation: Callable[[str], list[list[str]]] | None = None,
     ) -> Iterator[Passage]:
-        """The sentences of raw text, cut as the training text was, with their vectors.
+        """The sentences of raw text with their vectors, and the characters that each token was made of.
 
         Args:
             lines: of text; one without a sentence gives nothing.
             layers: see ``embed``.
             pooling: see ``embed``.
             boundaries: see ``embed``.
+            segmentation: gives the sentences of a line, lists of tokens: a ``Segmentation``, or any tokeniser. None
+                cuts as the training text was; where nobody says how that was, at white space.
+
+        Raises:
+            UserError: for one text instead of its lines.
         """
+        if isinstance(lines, str):
+            raise UserError(f"lines are a list of them, not the text {lines[:40]!r}: use its .splitlines()")
+        cut_line = self.segmentation if segmentation is None else segmentation
         # Each sentence waits for its vectors in the order of the text.
         waiting: deque[tuple[int, list[Token]]] = deque()
 
         def sentences() -> Iterator[list[str]]:
             for number, line in enumerate(lines):
-                cut = self.segmentation(line)
+                cut = cut_line(line)
                 tokens = iter(align(line, [token for sentence in cut for token in sentence]))
                 for sentence in cut:
                     waiting.append((number, [next(tokens) for _ in sentence]))

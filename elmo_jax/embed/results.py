@@ -7,16 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from elmo_jax.errors import UserError
-from elmo_jax.interop.pretrained import Mix, Pretrained
+from elmo_jax.interop.pretrained import EPSILON, Mix, Pretrained
 
 Array = npt.NDArray[Any]
 Layers = Literal["all", "top", "average", "mix"] | int | Mix
 Pooling = Literal["mean", "max", "first", "last", "final"]
 
 POOLINGS = ("mean", "max", "first", "last", "final")
-
-# AllenNLP's and bilm-tf's constants of the normalisation of layers (ELMO_SPEC 2.8).
-_EPSILON = {"tokens": 1e-12, "tokens+boundaries": 1e-13}
 
 
 @dataclass(frozen=True)
@@ -74,9 +71,13 @@ def wanted(pretrained: Pretrained, layers: Layers, pooling: Pooling | None, boun
         raise UserError(
             f"pooling is {pooling!r}: use one of {', '.join(POOLINGS)}, or None for the vector of every word"
         )
+    if not isinstance(layers, str | int | np.integer | Mix):
+        raise _no_layers(layers, n_layers)
     if layers == "mix":
         if not pretrained.mixes:
-            raise UserError(f"{pretrained.origin} has no learnt mixture of layers; give layers=Mix(weights, gamma)")
+            raise UserError(
+                f"{pretrained.origin} has no learnt mixture of layers; give one: --mix, or layers=Mix(weights, gamma)"
+            )
         layers = pretrained.mixes[0]
     if isinstance(layers, Mix):
         # A mixture without weights has not learnt any: all are equal.
@@ -93,12 +94,16 @@ def wanted(pretrained: Pretrained, layers: Layers, pooling: Pooling | None, boun
     else:
         number = n_layers - 1 if layers == "top" else layers
         if isinstance(number, bool) or not isinstance(number, int | np.integer) or not 0 <= number < n_layers:
-            raise UserError(
-                f"layers is {layers!r}: use 'all', 'top', 'average', 'mix', a Mix, or a layer from 0 (the token "
-                f"encodings) to {n_layers - 1}"
-            )
+            raise _no_layers(layers, n_layers)
         weights = np.eye(n_layers)[number]
     return Wanted(weights, None, *rest)
+
+
+def _no_layers(layers: object, n_layers: int) -> UserError:
+    return UserError(
+        f"layers is {layers!r}: use 'all', 'top', 'average', 'mix', a Mix, or a layer from 0 (the token encodings) to "
+        f"{n_layers - 1}"
+    )
 
 
 def mix_weights(mix: Mix) -> Array:
@@ -120,7 +125,7 @@ def normalised_mix(layers_LTQ: Array, mix: Mix) -> Array:
     if not layers_LTQ.shape[1]:
         return layers_LTQ[0]
     centred = layers_LTQ - layers_LTQ.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
-    scale = np.sqrt((centred**2).mean(axis=(1, 2), keepdims=True) + _EPSILON[mix.norm])
+    scale = np.sqrt((centred**2).mean(axis=(1, 2), keepdims=True) + EPSILON[mix.norm])
     return np.tensordot(mix_weights(mix), centred / scale, axes=1).astype(layers_LTQ.dtype)
 
 

@@ -7,13 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from elmo_jax.errors import UserError
-from elmo_jax.interop.pretrained import Mix
+from elmo_jax.interop.pretrained import EPSILON, Mix
 
 # The collection that the L2 terms are sown in.
 LOSSES = "losses"
 
-# Below the square root: bilm-tf's, and AllenNLP's of float32.
-EPSILON = {"tokens": 1e-12, "tokens+boundaries": 1e-13}
 # Before a softmax: no part in the sum, to the last bit.
 NEVER = -1e4
 

@@ -165,6 +165,6 @@ def _notes(config: Config, *, adaptive: bool) -> list[str]:
         )
     if adaptive:
         notes.append(
-            "The adaptive softmax has no bilm-tf layout: it is not exported and stays with the run's checkpoints."
+            "The adaptive softmax has no bilm-tf layout: it is not exported, and goes along in the other formats."
         )
     return notes

@@ -10,10 +10,7 @@
 
 import contextlib
 import re
-import shutil
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +18,9 @@ from pathlib import Path
 import h5py
 
 from elmo_jax.errors import UserError
-from elmo_jax.interop import bilm_tf_names, bilm_tf_options, hdf5
+from elmo_jax.interop import bilm_tf_names, bilm_tf_options, hdf5, zip_archive
 
 VOCABULARY = re.compile(r"vocab(?!.*\.(counts|tokenizer)\.txt).*\.txt(\.gz)?", re.IGNORECASE)
-# Weights hardly shrink in an archive: one that grows more than this is no model.
-MAX_GROWTH, SMALL = 20, 1 << 24
 
 
 @dataclass(frozen=True)
@@ -102,28 +97,14 @@ def unpacked(path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="elmo-") as scratch:
         try:
-            _unzip(path, Path(scratch))
+            zip_archive.unpack(path, Path(scratch), str(path))
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(f"cannot unpack {path}: {reason}; make room, or unpack it and name the folder") from error
+        try:
             yield Path(scratch)
         except UserError as error:
             raise UserError(str(error).replace(scratch, str(path))) from error.__cause__
-
-
-def _unzip(path: Path, folder: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
-            total = sum(member.file_size for member in members)
-            if total > SMALL + MAX_GROWTH * path.stat().st_size:
-                raise UserError(f"{path} would grow to {total:,} bytes: that is no model; fetch it again")
-            for member in members:
-                target = folder / Path(member.filename).name
-                if target.exists():
-                    raise UserError(f"{path} has two files {target.name}; unpack it and name one folder of it")
-                with archive.open(member) as packed, target.open("xb") as file:
-                    shutil.copyfileobj(packed, file)
-    # zipfile tells of damage in all of these ways.
-    except (OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"cannot unpack {path}: {error}; fetch it again, or unpack it and name the folder") from error
 
 
 def _hdf5_files(folder: Path) -> list[Path]:

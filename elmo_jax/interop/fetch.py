@@ -4,20 +4,16 @@ import fcntl
 import os
 import shutil
 import urllib.parse
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from elmo_jax.errors import BusyError, UserError
-from elmo_jax.interop import download
+from elmo_jax.interop import download, zip_archive
 from elmo_jax.interop.published import File, Published
 
 # What `sha256sum --check` reads.
 SUMS_FILE = "SHA256SUMS"
-# An archive of weights hardly shrinks: one that grows more than this is none.
-MAX_GROWTH, SMALL = 20, 1 << 24
 
 
 def fetch(
@@ -95,17 +91,10 @@ def _unpack(archive: Path, folder: Path) -> None:
     shutil.rmtree(inside, ignore_errors=True)
     inside.mkdir()
     try:
-        with zipfile.ZipFile(archive) as packed:
-            members = [member for member in packed.infolist() if not member.is_dir()]
-            if sum(member.file_size for member in members) > SMALL + MAX_GROWTH * archive.stat().st_size:
-                raise UserError(f"{archive} would grow more than {MAX_GROWTH} times: it is no model; remove it")
-            for member in members:
-                name = PurePosixPath(member.filename).name
-                with packed.open(member) as source, (inside / name).open("xb") as target:
-                    shutil.copyfileobj(source, target, 1 << 20)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, FileExistsError, RuntimeError) as error:
-        archive.unlink()
-        raise UserError(f"what was fetched is no zip archive of a model ({error}); fetch it again") from error
+        zip_archive.unpack(archive, inside, "the archive that was fetched")
+    except UserError:
+        archive.unlink()  # the next call fetches it anew
+        raise
     archive.unlink()
     for file in inside.iterdir():
         file.rename(folder / file.name)

@@ -96,8 +96,8 @@ def card(model: Pretrained, folder: str, sums: Mapping[str, tuple[int, str]], dt
 def _front_matter(model: Pretrained) -> str:
     """The YAML that the hub reads. Text is quoted as JSON does it, which YAML reads too."""
     about = model.about
-    inputs = "character" if model.config.model.input == "characters" else "word"
-    tags = ["elmo", "jax", "flax", "word-embeddings", "language-model", f"{inputs}-input"]
+    inputs = [f"{what.removesuffix('s')}-input" for what in model.config.model.input.split("+")]
+    tags = ["elmo", "jax", "flax", "word-embeddings", "language-model", *inputs]
     rows = [
         *_yaml("language", _listed(about.get("language"))),
         f"license: {json.dumps(str(about.get('license') or 'unknown'))}",
@@ -116,8 +116,8 @@ def _yaml(name: str, values: list[str]) -> list[str]:
 def _introduction(model: Pretrained, dtype: str) -> str:
     config, lstm = model.config.model, model.config.model.lstm
     what = "A language model in both directions" if config.bidirectional else "A language model from left to right"
-    characters = config.input == "characters"
-    reads = "reads the characters of words, so that it knows every word," if characters else "reads whole words,"
+    characters = "reads the characters of words, so that it knows every word,"
+    reads = "reads whole words," if config.input == "words" else characters
     sizes: dict[str, int] = {}
     for path, leaf in flatten_dict(model.params, sep="/").items():
         part = path.split("/")[0]
@@ -133,7 +133,7 @@ def _introduction(model: Pretrained, dtype: str) -> str:
         "vectors": f"{lstm.n_layers + 1} layers of width {width:,}, the token encodings first",
         "stored numbers": dtype if dtype == "float32" else f"{dtype}, rounded from float32",
         "softmax": softmax,
-        "vocabulary": f"{words} words",
+        "vocabulary": words if model.vocabulary is None else f"{words} words",
         "learnt mixtures of layers": f"{len(model.mixes)}" if model.mixes else "none",
         "tokeniser": _tokenizer(model),
     }
@@ -147,16 +147,19 @@ def _input(model: Pretrained) -> str:
     config, cnn = model.config.model, model.config.model.char_cnn
     if config.input == "words":
         return "words of the vocabulary; all others are `<UNK>`"
-    return (
-        f"characters (UTF-8 bytes, at most {cnn.max_characters_per_token - 2} a word), {cnn.n_filters:,} filters of "
-        f"widths {', '.join(str(width) for width, _ in cnn.filters)}, {cnn.n_highway} highway layers"
-    )
+    most, sizes = cnn.max_characters_per_token - 2, config.dictionaries
+    unit = "UTF-8 bytes" if config.input == "characters" else f"{sizes.n_characters:,} code points of `char.dic`"
+    filters = f"{cnn.n_filters:,} filters of widths {', '.join(str(width) for width, _ in cnn.filters)}"
+    spelt = f"characters ({unit}, at most {most} a word), {filters}, {cnn.n_highway} highway layers"
+    words = f"{sizes.n_words:,} words of `word.dic`, {sizes.word_dim:,} numbers each"
+    parts = {spelt: config.input == "characters" or sizes.n_characters, words: sizes.n_words}
+    return "; ".join(part for part, there in parts.items() if there)
 
 
 def _tokenizer(model: Pretrained) -> str:
     data = model.config.data
     recorded = model.vocabulary.tokenizer if model.vocabulary is not None else None
-    if model.step is None and recorded is None and data.tokenizer == "whitespace":
+    if not model.segmentation_known:
         return f"{NOT_KNOWN}: give it tokens such as those of its training text"
     tokens = recorded or (f"moses {data.language}" if data.tokenizer == "moses" else data.tokenizer)
     meaning = {"whitespace": " (text that is tokenised already)", "unicode": " (words of Unicode, UAX 29)"}.get(
@@ -173,10 +176,10 @@ def _training(model: Pretrained) -> dict[str, str]:
         "tokens of the text": _number(about.get("text_tokens")),
         "sentences of the text": _number(about.get("text_sentences")),
         "tokens seen": _number(about.get("tokens_seen")),
-        "started from": str(about.get("init_from") or ("random weights" if model.step is not None else NOT_KNOWN)),
+        "started from": str(about.get("init_from") or ("random weights" if model.training_known else NOT_KNOWN)),
         **{str(name): json.dumps(value) for name, value in about.items() if name not in KNOWN},
     }
-    if model.step is None:
+    if not model.training_known:
         return {**rows, "settings": f"{NOT_KNOWN}, but for what `config.json` has"}
     train, optimizer = config.train, config.optimizer
     averaged = f"; the average of the weights with decay {optimizer.ema_decay:g}" if optimizer.ema_decay else ""
@@ -228,20 +231,17 @@ def _use(model: Pretrained, folder: str) -> str:
         "With the Python package elmo_jax; the name is that of this folder, or its id on the hub:",
         "",
         "```python",
-        "from elmo_jax.embed.embedder import Embedder",
+        "from elmo_jax.embed import Embedder",
         "",
         f"embedder = Embedder.from_pretrained({json.dumps(folder)})",
         '[vectors] = embedder.embed([["Every", "word", "has", "a", "vector", "."]])',
         f"assert vectors.shape == {shape}  # layers, words, width",
         "```",
         "",
-        "For bilm-tf, AllenNLP and what else reads their files:",
-        "",
-        "```sh",
-        f"elmo export {folder} exported --format bilm-tf",
-        "```",
-        "",
     ]
+    if model.dictionaries is None:
+        lines += ["For bilm-tf, AllenNLP and what else reads their files:", ""]
+        lines += ["```sh", f"elmo export {folder} exported --format bilm-tf", "```", ""]
     if "softmax" in model.params and model.vocabulary is not None:
         lines += ["Its perplexity on text of yours:", "", "```sh", f"elmo eval {folder} --text text.txt", "```", ""]
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """A pretrained model, whatever files it came from: what every tool that uses a model is given."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,9 @@ from elmo_jax.errors import UserError
 from elmo_jax.model.bilm import BiLM, compute_dtype
 from elmo_jax.model.clusters import Clusters
 
+# Of the normalisation of layers, below the square root: bilm-tf's, and AllenNLP's of float32 (ELMO_SPEC 2.8).
+EPSILON = {"tokens": 1e-12, "tokens+boundaries": 1e-13}
+
 
 @dataclass(frozen=True)
 class Mix:
@@ -23,11 +27,20 @@ class Mix:
         weights: one for each layer, the token encodings first, before their softmax; none: all layers alike.
         gamma: what the sum is multiplied by.
         norm: whether each layer is normalised first, and over what: bilm-tf and AllenNLP differ there.
+
+    Raises:
+        UserError: for numbers that are not finite, and for a normalisation that there is not.
     """
 
     weights: tuple[float, ...] = ()
     gamma: float = 1.0
     norm: Literal["none", "tokens", "tokens+boundaries"] = "none"
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, (*self.weights, self.gamma))):
+            raise UserError(f"a mix has the weights {self.weights} and gamma {self.gamma}: they must be finite numbers")
+        if self.norm not in ("none", *EPSILON):
+            raise UserError(f"the norm of a mix is {self.norm!r}: use one of none, {', '.join(EPSILON)}")
 
 
 @dataclass(frozen=True)
@@ -66,10 +79,21 @@ class Pretrained:
         return 1 if self.vocabulary is None else len(self.vocabulary)
 
     @property
+    def training_known(self) -> bool:
+        """Whether ``config`` says how the model was trained; for one from elsewhere it has defaults there."""
+        return self.step is not None
+
+    @property
     def segmentation(self) -> Segmentation:
         """How text is cut into sentences and tokens for it."""
         data = self.config.data
         return Segmentation(data.tokenizer, data.sentences, data.language)
+
+    @property
+    def segmentation_known(self) -> bool:
+        """Whether ``segmentation`` is that of the training text; of most models from elsewhere nobody says."""
+        recorded = self.vocabulary is not None and self.vocabulary.tokenizer is not None
+        return self.training_known or recorded or not self.segmentation.plain
 
     @property
     def spelling(self) -> Spelling:

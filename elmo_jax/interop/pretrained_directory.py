@@ -49,7 +49,10 @@ def recognises(path: Path) -> bool:
     """Whether there is a pretrained directory, or a model in one file, at ``path``."""
     if path.is_file():
         return path.suffix == ".safetensors"
-    return any((path / name).is_file() for name in (safetensors_files.WEIGHTS_FILE, safetensors_files.INDEX_FILE))
+    # Programs have the weights of a model beside them and not its configuration.
+    return not any(path.glob("*.stablehlo")) and any(
+        (path / name).is_file() for name in (safetensors_files.WEIGHTS_FILE, safetensors_files.INDEX_FILE)
+    )
 
 
 def save(directory: Path, model: Pretrained, dtype: str = "float32") -> None:
@@ -150,8 +153,8 @@ def _n_words(model: Pretrained) -> int | None:
 def _description(model: Pretrained, leaves: Mapping[str, Any], dtype: str) -> dict[str, Any]:
     tree, default = dataclasses.asdict(model.config), dataclasses.asdict(Config())
     sections = {name: tree[name] for name in _SECTIONS}
-    if model.step is None:
-        # Nobody knows how it was trained, but for what differs from values that nobody chose.
+    if not model.training_known:
+        # What differs from values that nobody chose is known all the same.
         for name in set(_SECTIONS) - {"model"}:
             sections[name] = {k: value for k, value in tree[name].items() if value != default[name][k]}
     return {
@@ -196,7 +199,7 @@ def _read_description(tree: dict[str, Any], source: str) -> tuple[Config, dict[s
     facts = {name: config_io.convert(tree[name], kind, f"{source}: {name}") for name, kind in kinds.items()}
     n_layers = config.model.lstm.n_layers + 1
     for number, mix in enumerate(facts["mixes"]):
-        if len(mix.weights) != n_layers:
+        if mix.weights and len(mix.weights) != n_layers:
             raise UserError(
                 f"{source}: mixes[{number}] has {len(mix.weights)} weights, and the model {n_layers} layers; {_AGAIN}"
             )
@@ -215,7 +218,8 @@ def _read_json(file: Path) -> dict[str, Any]:
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {file}: {error}; {_AGAIN}") from error
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise UserError(f"cannot read {file}: {reason}; {_AGAIN}") from error
     return _object(text, str(file))
 
 

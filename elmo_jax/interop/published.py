@@ -13,6 +13,8 @@ from elmo_jax.errors import UserError
 _ALLENNLP = "https://s3-us-west-2.amazonaws.com/allennlp/models/elmo"
 _GERMAN = "https://github.com/t-systems-on-site-services-gmbh/german-elmo-model/releases/download/files_1"
 _NLPL = "http://vectors.nlpl.eu/repository/11"
+# Its name here.
+_SOFTMAX = "softmax_weights.hdf5"
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Published:
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
     @property
+    def has_softmax(self) -> bool:
+        """Whether a softmax is published with it, which probabilities need."""
+        return any(file.name == _SOFTMAX for file in self.files)
+
+    @property
     def is_archive(self) -> bool:
         """Whether its only file is an archive that is unpacked."""
         return self.files[0].name.endswith(".zip")
@@ -74,7 +81,7 @@ def _english(name: str, folder: str, text: str, softmax: str, vocabulary: str) -
     files = (
         File("options.json", f"{file}_options.json", 336 if original else None),
         File("weights.hdf5", f"{file}_weights.hdf5", 374_434_792 if original else None),
-        *([File("softmax_weights.hdf5", f"{file}_{softmax}", language_model=True)] if softmax else []),
+        *([File(_SOFTMAX, f"{file}_{softmax}", language_model=True)] if softmax else []),
         File("vocab.txt", f"{_ALLENNLP}/{vocabulary}", language_model=True),
     )
     return Published(name, "English", text, files, "https://allennlp.org/elmo")

@@ -83,6 +83,10 @@ def no_model(path: Path) -> UserError:
     """The error for a path that no reader of ``DIRECT`` recognises."""
     if not path.exists():
         return UserError(f"there is no {path}: give {LOOKED_FOR}")
+    if any(path.glob("*.stablehlo")):
+        return UserError(
+            f"{path} holds programs, which its README.md says how to run; name the model they were made of"
+        )
     if reader := of(path, IMPORTED):
         return UserError(f"{path} is {reader.kind}: make a pretrained directory of it: elmo import {path} DIRECTORY")
     return UserError(f"{path} is no model: it is not {LOOKED_FOR}; elmo import reads {IMPORTABLE}")

@@ -51,8 +51,12 @@ def read(file: Path | IO[bytes], name: str) -> dict[str, Array]:
                 f"{name} holds {refused[1]}, which is no tensor: loading it could run code, so it is not loaded; save "
                 "the state dict of the model alone"
             ) from error
-        reason = " ".join(str(error).split())[-120:]
-        raise UserError(f"{name} is no file of PyTorch weights or is damaged ({reason}); fetch it again") from error
+        # PyTorch's advice around the reason is to load such files all the same.
+        reason = " ".join(re.sub(r"(?s).*WeightsUnpickler error:|Check the documentation.*", "", str(error)).split())
+        raise UserError(
+            f"{name} is damaged, or no file of weights that PyTorch reads as plain data ({reason[:120]}): fetch it "
+            "again, or save the state dict of the model with torch.save"
+        ) from error
     if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
         raise UserError(f"{name} holds no weights by name; give the file of a state dict")
     tensors = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}

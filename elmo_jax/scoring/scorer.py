@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from elmo_jax.data.sentence_ids import refuse_text
 from elmo_jax.data.text import BOS, EOS
 from elmo_jax.embed.embedder import Embedder
 from elmo_jax.errors import UserError
@@ -210,8 +211,7 @@ def _some(pairs: Iterator[tuple[Sequence[str], Array]]) -> list[tuple[Sequence[s
 
 
 def _checked(sentence: Sequence[str]) -> Sequence[str]:
-    if isinstance(sentence, str):
-        raise UserError(f"a sentence is a list of tokens, not the text {sentence[:40]!r}: use its .split()")
+    refuse_text(sentence)
     for mark in {BOS, EOS}.intersection(sentence):
         raise UserError(f"the token {mark} is the mark of a sentence boundary: leave it out, it is added")
     return sentence

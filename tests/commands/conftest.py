@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from elmo_jax import cli
 from tests.filesystems import contents
 
 
@@ -13,19 +12,6 @@ def folder(tmp_path, monkeypatch):
     """An empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def elmo(capsys):
-    """Runs a command line and gives its exit status, standard output and standard error."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(arguments)
-        out, err = capsys.readouterr()
-        return stopped.value.code, out, err
-
-    return run
 
 
 @pytest.fixture

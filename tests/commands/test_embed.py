@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -23,7 +24,7 @@ TOLERANCE = {"atol": 2e-5, "rtol": 1e-5}
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A pretrained directory, and the independent implementation of its model."""
-    made = pretrained(**FULL)
+    made = replace(pretrained(**FULL), step=1)  # its training is known, and so how its text was cut
     return saved(tmp_path_factory.mktemp("model") / "small", made), reference(made)[0]
 
 
@@ -50,6 +51,14 @@ def test_all_shards_with_their_lines_numbered_through(elmo, model):
     assert elmo("embed", model[0], "b.txt", "out.hdf5", "--overwrite", "--layers", "top", "--dtype", "float16")[0] == 0
     with h5py.File("out.hdf5") as file:
         assert (len(file), file["0"].dtype, file["0"].ndim) == (7, np.float16, 2)
+
+
+def test_text_for_a_model_from_elsewhere_is_cut_as_is_asked(elmo, folder):
+    model = saved(folder / "theirs", pretrained(**FULL))
+    (folder / "raw.txt").write_text("One. Two, three.\n")
+    assert elmo("embed", model, "raw.txt", "out.hdf5", "--tokenizer", "unicode", "--sentences", "unicode")[0] == 0
+    with h5py.File("out.hdf5") as file:
+        assert [file[f"0/{n}"].shape[1] for n in range(2)] == [2, 4]
 
 
 def test_standard_input(model, folder):
@@ -102,7 +111,7 @@ def test_a_full_disk(elmo, model, folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere", "a.txt", "out.hdf5"], "nowhere is not a run directory"),
+        (["nowhere", "a.txt", "out.hdf5"], "there is no nowhere: give a run"),
         (["MODEL", "nothing.txt", "out.hdf5"], "no text file matches 'nothing.txt': check the path"),
         (["MODEL", "a.txt", "b.txt"], "b.txt exists already: name another file, or replace it with --overwrite"),
         (["MODEL", "a.txt", "out.hdf5", "--layers", "3"], "layers is 3: use 'all', 'top', 'average'"),
@@ -119,7 +128,7 @@ def test_a_full_disk(elmo, model, folder):
         ),
         (["MODEL", "a.txt", "out.hdf5", "--gamma", "2"], "--gamma belongs to --mix"),
         (["MODEL", "a.txt", "out.hdf5", "--layers", "top", "--mix", "1,2,3"], "--layers top and --mix are two wishes"),
-        (["MODEL", "a.txt", "out.hdf5", "--tokenizer", "moses"], "--tokenizer is 'moses', and the run was trained"),
+        (["MODEL", "a.txt", "out.hdf5", "--tokenizer", "moses"], "--tokenizer is 'moses', and the model was trained"),
         (["MODEL", "bad.txt", "out.hdf5"], "bad.txt:2: invalid UTF-8 at byte 6 of the file"),
         (["MODEL", "marks.txt", "out.hdf5"], "marks.txt:1: the token <S> is the mark of a sentence boundary"),
     ],

@@ -55,6 +55,12 @@ def test_a_pretrained_directory_with_what_the_user_says(export, elmo):
     assert elmo_jax.from_pretrained("again").about == {**about, "language": ["de"]}
 
 
+def test_options_may_stand_before_the_directory(export, elmo):
+    assert export("elmo", "--format", "pretrained", "one", "--license", "mit")[0] == 0
+    assert export("--format", "pretrained", "elmo", "--license", "mit", "two")[0] == 0
+    assert bits("one") == bits("two")
+
+
 def test_what_a_card_leaves_open_is_said(export):
     _, out, _ = export("elmo", "my-elmo", "--format", "pretrained", "--license", "mit")
     assert "note: my-elmo/README.md leaves open what --language would say." in out

@@ -23,6 +23,8 @@ from tests.embed.test_scalar_mix import by_definition
 from tests.reference.numpy_bilm import NumpyBiLM, random_weights
 from tests.train.small import MODEL
 
+pytestmark = pytest.mark.usefixtures("hastily")
+
 WIDTH, P, LAYERS = MODEL.char_cnn.max_characters_per_token, MODEL.lstm.projection_dim, MODEL.lstm.n_layers + 1
 SPELLING = Characters(WIDTH)
 SENTENCES = [["A", "first", "sentence"], [], ["Māris", "?"], ["again", "and", "again", "and", "<S>"], ["x"], ["y", "x"]]
@@ -39,14 +41,6 @@ def made(vocabulary=None, **model):
     params = bilm_tf.parameters(weights, config)
     reference = NumpyBiLM(options, weights, vocabulary and vocabulary.words)
     return Pretrained(config, params, vocabulary, "random weights"), reference
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hastily():
-    """Compile in less time: many small programs run once each."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elmo_jax.config import LSTM, CharCNN, CharEmbedding, Config, Model
+from elmo_jax.data.segmentation import Segmentation
 from elmo_jax.data.vocab import Vocabulary
 from elmo_jax.embed import Embedder, engine
 from elmo_jax.errors import UserError
@@ -285,6 +286,19 @@ def test_text_is_cut_as_the_training_text_was(made):
     assert_equal([passage.vectors for passage in found], embedder.embed(sentences))
 
 
+def test_text_is_cut_by_the_tokeniser_that_is_given(made):
+    embedder, _ = made
+    lines = ["Māris's.", "", "So? Yes!"]
+    found = list(embedder.text(lines, segmentation=Segmentation("unicode", "unicode")))
+    sentences = [["Māris's", "."], ["So", "?"], ["Yes", "!"]]
+    assert [(passage.line, [token.text for token in passage.tokens]) for passage in found] == list(
+        zip([0, 2, 2], sentences, strict=True)
+    )
+    for passage in found:
+        assert all(lines[passage.line][token.start : token.end] == token.text for token in passage.tokens)
+    assert_equal([passage.vectors for passage in found], embedder.embed(sentences))
+
+
 def test_arrays_generators_and_tuples_are_sentences_too(made):
     embedder, _ = made
     wanted = embedder.embed([["again", "x"]] * 4)
@@ -308,6 +322,9 @@ def test_arrays_generators_and_tuples_are_sentences_too(made):
         ),
         (lambda e: e.embed([], 3), "layers is 3: .* to 2"),
         (lambda e: e.embed([], -1), "layers is -1"),
+        (lambda e: e.embed([], [0, 1]), r"layers is \[0, 1\]"),
+        (lambda e: e.embed([], np.array([0.2, 0.8])), "layers is array"),
+        (lambda e: list(e.text("A text")), r"not the text 'A text': use its \.splitlines\(\)"),
         (lambda e: e.embed([], Mix((1.0, 2.0))), "the mixture has 2 weights: the model has 3 layers"),
         (lambda e: e.embed([], pooling="sum"), "pooling is 'sum': use one of mean, max, first, last, final"),
         (lambda e: e.embed([], state={}), "a state was given without stateful=True"),
@@ -327,7 +344,7 @@ def test_wishes_that_make_no_sense_are_refused(made, call, message):
 
 def test_a_model_without_a_learnt_mix_has_none(made):
     plain = Pretrained(made[0].pretrained.config, made[0].pretrained.params, None, "here")
-    with pytest.raises(UserError, match="here has no learnt mixture of layers; give layers=Mix"):
+    with pytest.raises(UserError, match="here has no learnt mixture of layers; give one: --mix, or layers=Mix"):
         Embedder(plain).embed([], "mix")
 
 

@@ -161,3 +161,16 @@ def test_what_makes_no_sense_is_refused(attributes, message):
     layers, mask, _ = sentences([7, 3])
     with pytest.raises(UserError, match=message):
         ScalarMix(**attributes).init(jax.random.key(0), layers, mask)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (((0.0, float("nan")),), "has the weights .*nan.*: they must be finite"),
+        (((0.0,), float("inf")), "gamma inf: they must be finite"),
+        (((0.0,), 1.0, "batch"), "the norm of a mix is 'batch': use one of none, tokens, tokens.boundaries"),
+    ],
+)
+def test_a_mix_that_can_be_none_is_refused(values, message):
+    with pytest.raises(UserError, match=message):
+        Mix(*values)

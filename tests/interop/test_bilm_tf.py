@@ -326,7 +326,7 @@ def test_an_adaptive_softmax_is_not_exported_and_a_note_says_so(tmp_path):
     notes = bilm_tf.export(tmp_path / "export", parameter_tree(config), config, VOCABULARY)
     assert files(tmp_path / "export") == {"weights.hdf5", "options.json", "vocab.txt"}
     assert "adaptive softmax" in notes[-1]
-    assert "checkpoints" in notes[-1]
+    assert "goes along in the other formats" in notes[-1]
 
 
 def test_the_vocabulary_is_one_word_a_line(tmp_path):

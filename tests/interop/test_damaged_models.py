@@ -178,9 +178,18 @@ def test_a_path_that_is_no_model(refusal, tmp_path):
         assert "elmo import reads TensorFlow checkpoints, AllenNLP archives" in refusal(path)
 
 
+def test_programs_are_no_model(refusal, tmp_path):
+    folder = tmp_path / "program"
+    folder.mkdir()
+    for name in ("layers.stablehlo", "model.safetensors"):
+        (folder / name).write_bytes(b"")
+    assert refusal(folder).startswith(f"{folder} holds programs, which its README.md says how to run")
+
+
 def test_an_output_that_exists_is_kept(model, tmp_path, capsys):
     (tmp_path / "kept").mkdir()
-    assert import_model(model, tmp_path / "kept", capsys)[1].startswith(f"elmo: {tmp_path}/kept exists, and an import")
+    (tmp_path / "kept" / "mine").touch()
+    assert import_model(model, tmp_path / "kept", capsys)[1].startswith(f"elmo: {tmp_path}/kept exists already")
 
 
 # --- a hundred mutations of the recorded model

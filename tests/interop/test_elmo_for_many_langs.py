@@ -18,6 +18,8 @@ from elmo_jax.train.evaluate import Evaluator
 from tests.interop import state_dicts
 from tests.reference.numpy_efml import NumpyEFML, random_state_dicts
 
+pytestmark = pytest.mark.usefixtures("without_torch")
+
 ARCHITECTURE = {
     "encoder": {"name": "elmo", "projection_dim": 6, "cell_clip": 3, "proj_clip": 3, "dim": 8, "n_layers": 2},
     "token_embedder": {
@@ -76,17 +78,6 @@ def assert_gives(model: Pretrained, reference: NumpyEFML) -> None:
         np.testing.assert_allclose(found, reference(tokens), atol=2e-5, rtol=1e-5)
 
 
-@pytest.fixture(autouse=True)
-def _without_torch(request, monkeypatch):
-    if "with_torch" not in request.fixturenames:
-        state_dicts.stand_in(monkeypatch)
-
-
-@pytest.fixture
-def with_torch():
-    pytest.importorskip("torch", reason="PyTorch is not installed")
-
-
 # --- vectors
 
 ARCHITECTURES = {
@@ -108,6 +99,13 @@ def test_the_vectors_are_those_of_independent_code_and_stay_the_same_when_saved(
     assert_gives(model, reference)
     pretrained_directory.save(tmp_path / "saved", model)
     assert_gives(pretrained_directory.load(tmp_path / "saved"), reference)
+    card = (tmp_path / "saved" / "README.md").read_text(encoding="utf-8")
+    assert ("code points of `char.dic`" in card, "words of `word.dic`" in card) == (
+        (tmp_path / "saved" / "char.dic").exists(),
+        (tmp_path / "saved" / "word.dic").exists(),
+    )
+    assert "UTF-8" not in card
+    assert "--format bilm-tf" not in card
 
 
 def test_clips_matter_in_the_reference(tmp_path):

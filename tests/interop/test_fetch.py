@@ -104,10 +104,10 @@ def test_an_archive_is_unpacked_flat_and_leads_nowhere(server, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"<html>moved</html>", "is no zip archive of a model"),
-        (zipped({"a": b"1"})[:-10], "is no zip archive of a model"),
-        (zipped({"a/x": b"1", "b/x": b"2"}), "is no zip archive of a model"),
-        (zipped({"zeros": bytes(1 << 25)}), "would grow more than 20 times"),
+        (b"<html>moved</html>", "cannot unpack the archive that was fetched: File is not a zip file"),
+        (zipped({"a": b"1"})[:-10], "cannot unpack the archive that was fetched: File is not a zip file"),
+        (zipped({"a/x": b"1", "b/x": b"2"}), "the archive that was fetched has two files x"),
+        (zipped({"zeros": bytes(1 << 25)}), "the archive that was fetched would grow to 33,554,432 bytes"),
     ],
     ids=["a page", "truncated", "a name twice", "a bomb"],
 )

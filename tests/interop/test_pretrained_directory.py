@@ -65,6 +65,7 @@ def test_nothing_changes_there_and_back(kind, tmp_path):
         mixes=(
             Mix((0.5,) * (KINDS[kind].lstm.n_layers + 1), 2.0, "tokens"),
             Mix((1.0,) + (0.25,) * KINDS[kind].lstm.n_layers),
+            Mix(),
         ),
         about={"license": "apache-2.0", "heldout": [{"perplexity": 3.5, "streams": 0}]},
     )
@@ -269,7 +270,10 @@ DAMAGE = {
         lambda d: edit(d, mixes=[{"weights": [1.0, 2.0]}]),
         r"mixes\[0\] has 2 weights, and the model 3 layers",
     ),
-    "a mixture of nothing": (lambda d: edit(d, mixes=[{"gamma": 1.0}]), r"mixes\[0\] has no field 'weights'"),
+    "a mixture of no number": (
+        lambda d: edit(d, mixes=[{"weights": [1.0, float("nan"), 0.0]}]),
+        r"mixes\[0\]: a mix has the weights .* they must be finite numbers",
+    ),
     "what is known": (lambda d: edit(d, about=[1]), r"about is \[1\]: it must be an object"),
 }
 

@@ -19,16 +19,10 @@ from tests.filesystems import contents
 from tests.test_config import EXPERIMENTS
 from tests.train.small import changed, config, write_text
 
+pytestmark = pytest.mark.usefixtures("hastily")
+
 # The others differ from them in sizes and options alone.
 QUICK = {"quickstart", "text"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hastily():
-    """Compile in half the time: the programs are planned in the same way."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

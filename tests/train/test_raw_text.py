@@ -107,8 +107,8 @@ def test_eval_cuts_text_as_the_run_did(run, perplexity):
 def test_eval_refuses_to_cut_text_in_another_way(run, perplexity, option, value, trained):
     for more in ([], ["--tokenized"]):
         assert perplexity("--text", run.data.heldout, f"--{option}", value, *more) == (
-            f"elmo: --{option} is {value!r}, and the run was trained with config.data.{option} = {trained!r}: leave it "
-            "out (--tokenized reads text that is cut like that already)\n"
+            f"elmo: --{option} is {value!r}, and the model was trained with config.data.{option} = {trained!r}: leave "
+            "it out (--tokenized reads text that is cut like that already)\n"
         )
 
 
