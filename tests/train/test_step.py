@@ -50,7 +50,7 @@ def prepared(text, devices, parts, kind, dropout):
 
 
 def trained(
-    text, n_devices, *, mode="shard_map", parts=1, kind="adaptive", loss_scale=1.0, dropout=0.3, rate=0.5, steps=STEPS
+    text, n_devices, *, mode="shard_map", parts=1, kind="adaptive", loss_scale=1.0, dropout=0.3, rate=0.1, steps=STEPS
 ):
     """Parameters, their average, carry and metrics after three steps of SGD with dropout."""
     devices = DataParallel(mode, jax.devices()[:n_devices])
