@@ -22,6 +22,8 @@ from tests.model.parameters import random_parameters
 from tests.train.small import MODEL, config
 
 ROWS, LENGTH, STEPS = 16, 5, 3
+# Of plain descent. At 0.5 the state at the end differs by a hundred times the rounding of one step.
+RATE = 0.1
 SAMPLED = Softmax("sampled", n_negative_samples_batch=12)
 KINDS = {
     "adaptive": {},
@@ -50,7 +52,7 @@ def prepared(text, devices, parts, kind, dropout):
 
 
 def trained(
-    text, n_devices, *, mode="shard_map", parts=1, kind="adaptive", loss_scale=1.0, dropout=0.3, rate=0.1, steps=STEPS
+    text, n_devices, *, mode="shard_map", parts=1, kind="adaptive", loss_scale=1.0, dropout=0.3, rate=RATE, steps=STEPS
 ):
     """Parameters, their average, carry and metrics after three steps of SGD with dropout."""
     devices = DataParallel(mode, jax.devices()[:n_devices])
@@ -107,7 +109,7 @@ def test_the_gradient_is_that_of_the_scaled_loss(text):
 def test_norms_are_those_of_gradient_update_and_new_parameters(text):
     (params, _, _), metrics = trained(text, 2)
     for m in metrics:
-        assert m["update_norm"] == pytest.approx(0.5 * m["gradient_norm"], rel=1e-5)
+        assert m["update_norm"] == pytest.approx(RATE * m["gradient_norm"], rel=1e-5)
     squares = [np.sum(np.square(leaf, dtype=np.float64)) for leaf in jax.tree.leaves(params)]
     assert metrics[-1]["parameter_norm"] == pytest.approx(np.sqrt(sum(squares)), rel=1e-5)
 
