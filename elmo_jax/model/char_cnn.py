@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from elmo_jax.config import CharCNN
 from elmo_jax.model.compact import compact
 from elmo_jax.model.convolution import largest_responses
+from elmo_jax.model.highway import highway
 from elmo_jax.model.initializers import Shapes, normal, symmetric_uniform, zeros
 
 # 256 bytes and five marks: begin / end of sentence, begin / end of word, padding inside the token (ELMO_SPEC 2.1).
@@ -48,7 +49,8 @@ class CharEncoder(nn.Module):
         Returns:
             ``[U, P]`` in the compute dtype; zeros past ``n_types``.
         """
-        return compact(self._encode, {"char_embed": self.char_embed, **self.groups}, chars_UC, n_types, CHUNK)
+        params = {"char_embed": self.char_embed, **self.groups}
+        return compact(self._encode, params, chars_UC, n_types, CHUNK, keep=True)
 
     def embed(self, chars_UC: jax.Array) -> jax.Array:
         """The embeddings of characters, ``[U, C, E]``: what ``encode_embedded`` goes on from."""
@@ -87,11 +89,7 @@ def features(params: Any, chars_UC: jax.Array, config: CharCNN, dtype: Any, padd
     kernels, bias_F = [c["kernel"] for c in cnn], jnp.concatenate([c["bias"] for c in cnn])
     x_UF = act(largest_responses(kernels, params["char_embed"], chars_UC, padding, dtype) + bias_F)
     for k in range(config.n_highway):
-        layer = params[f"highway_{k}"]
-        # bilm-tf calls it the carry gate; it weighs the transformed part.
-        gate_UF = jax.nn.sigmoid(linear(x_UF, layer["carry_kernel"], layer["carry_bias"], dtype))
-        new_UF = jax.nn.relu(linear(x_UF, layer["transform_kernel"], layer["transform_bias"], dtype))
-        x_UF = gate_UF * new_UF + (1 - gate_UF) * x_UF
+        x_UF = highway(dtype, dict(params[f"highway_{k}"]), x_UF)
     return x_UF
 
 

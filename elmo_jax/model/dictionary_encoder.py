@@ -51,7 +51,7 @@ class DictionaryEncoder(nn.Module):
         Returns:
             ``[U, P]`` in the compute dtype; zeros past ``n_types``.
         """
-        return compact(self._encode, self.leaves, ids_UC, n_types, CHUNK)
+        return compact(self._encode, self.leaves, ids_UC, n_types, CHUNK, keep=True)
 
     def _encode(self, params: Any, ids_UC: jax.Array) -> jax.Array:
         parts = []

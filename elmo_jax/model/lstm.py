@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from elmo_jax.config import LSTM
 from elmo_jax.model.initializers import glorot, zeros
-from elmo_jax.model.recurrence import Carry, Params, Settings, activate, product, recurrence
+from elmo_jax.model.recurrence import Carry, Params, Settings, recurrence
 
 __all__ = ["Carry", "Params", "ProjectedLSTM", "lstm"]
 
@@ -47,30 +47,13 @@ def lstm(
     Returns:
         Outputs float32 ``[D, T, B, P]`` and the state after the window.
     """
-    settings, masks = Settings(cell_clip, proj_clip, dtype), (reset_TB[..., None], keep_TB[..., None])
+    settings, masks = Settings(cell_clip, proj_clip, dtype, not stepwise), (reset_TB[..., None], keep_TB[..., None])
     if not stepwise:
         return recurrence(settings, params, x_DTBP, carry, *masks)
+    # Loops that do not wait for each other run at the same time.
     each = zip(*(_directions(tree) for tree in (params, x_DTBP, carry)), strict=True)
-    parts = [_stepwise(settings, one, x, state, *masks) for one, x, state in each]
+    parts = [recurrence(settings, *one, *masks) for one in each]
     return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *parts)
-
-
-def _stepwise(
-    settings: Settings, params: Params, x_DTBP: jax.Array, carry: Carry, reset_TB1: jax.Array, keep_TB1: jax.Array
-) -> tuple[jax.Array, Carry]:
-    dtype, bias_D1G = settings.dtype, params["bias"][:, None]
-    kernel_DXG = jnp.concatenate([params["input_kernel"], params["recurrent_kernel"]], axis=1).astype(dtype)
-    projection = params["projection"].astype(dtype) if "projection" in params else None
-
-    def step(carry: Carry, now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Carry, jax.Array]:
-        x_DBP, reset_B1, keep_B1 = now
-        hidden_DBP = jnp.where(reset_B1, 0, carry["hidden"]).astype(dtype)
-        z_DBG = product(jnp.concatenate([x_DBP, hidden_DBP], axis=-1), kernel_DXG) + bias_D1G
-        _, new = activate(settings, projection, z_DBG, carry, reset_B1, keep_B1)
-        return new, jnp.where(keep_B1, new["hidden"], 0)
-
-    carry, y_TDBP = jax.lax.scan(step, carry, (x_DTBP.astype(dtype).swapaxes(0, 1), reset_TB1, keep_TB1))
-    return y_TDBP.swapaxes(0, 1), carry
 
 
 class ProjectedLSTM(nn.Module):
