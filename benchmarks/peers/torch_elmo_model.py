@@ -62,7 +62,7 @@ class CharEncoder(nn.Module):
     def forward(self, characters: Tensor) -> Tensor:
         """Encode each row."""
         x = self.characters(characters).transpose(1, 2)
-        x = torch.cat([convolution(x).amax(dim=-1) for convolution in self.filters], dim=-1).relu()
+        x = torch.cat([convolution(x).max(dim=-1).values for convolution in self.filters], dim=-1).relu()
         for highway in self.highways:
             gate, new = highway(x).chunk(2, dim=-1)
             x = torch.lerp(x, new.relu(), gate.sigmoid())
