@@ -71,7 +71,8 @@ class Program:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self._name} ended with status {self._process.wait()}; its error is above")
+            self.close()
+            raise SystemExit(f"{self._name} ended with status {self._process.returncode}; its error is above")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

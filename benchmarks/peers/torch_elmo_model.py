@@ -4,6 +4,7 @@ Equations and initial values are those of ELMO_SPEC 2.3, 2.5 and 2.12. ``torch.n
 none, and its second bias stays zero and is not trained.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -133,8 +134,10 @@ class SampledSoftmax(nn.Module):
         return functional.cross_entropy(both, torch.zeros_like(targets))
 
 
-class AdaptiveSoftmax(nn.AdaptiveLogSoftmaxWithLoss):
-    """PyTorch's, with the widths of tails given and a bias for every word; without cutoffs the full softmax.
+class AdaptiveSoftmax(nn.Module):
+    """Head and tails of Grave et al. (2017), as ``nn.AdaptiveLogSoftmaxWithLoss``, which fails under autocast on CPU.
+
+    Tails have the given widths, and every word a bias. Without cutoffs it is the full softmax.
 
     Args:
         width: P.
@@ -144,19 +147,32 @@ class AdaptiveSoftmax(nn.AdaptiveLogSoftmaxWithLoss):
     """
 
     def __init__(self, width: int, n_words: int, cutoffs: Sequence[int], tail_dims: Sequence[int]) -> None:
-        super().__init__(width, n_words, cutoffs, head_bias=True)
-        ends = (*cutoffs, n_words)
-        for k, dim in enumerate(tail_dims):
-            words = nn.Linear(dim, ends[k + 1] - ends[k])
-            self.tail[k] = nn.Sequential(nn.Linear(width, dim, bias=False), words)
+        super().__init__()
+        self.ends = (*cutoffs, n_words)
+        self.head = nn.Linear(width, self.ends[0] + len(tail_dims))
+        self.tails = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, dim, bias=False), nn.Linear(dim, end - start))
+            for dim, (start, end) in zip(tail_dims, itertools.pairwise(self.ends), strict=True)
+        )
         for linear in (module for module in self.modules() if isinstance(module, nn.Linear)):
             nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
             if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
 
     def forward(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Mean loss over both directions of ``[2, N, P]``, in one product."""
-        return super().forward(hidden.flatten(0, 1).float(), targets.flatten()).loss
+        """Mean loss over both directions of ``[2, N, P]``, which share each product."""
+        hidden, targets = hidden.flatten(0, 1), targets.flatten()
+        clusters, losses = targets.clone(), []
+        for k, (tail, (start, end)) in enumerate(zip(self.tails, itertools.pairwise(self.ends), strict=True)):
+            rows = ((targets >= start) & (targets < end)).nonzero().squeeze(1)
+            clusters.index_fill_(0, rows, self.ends[0] + k)
+            losses.append(_loss(tail(hidden.index_select(0, rows)), targets.index_select(0, rows) - start))
+        return torch.stack([_loss(self.head(hidden), clusters), *losses]).sum() / len(targets)
+
+
+def _loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """The sum over rows, in float32."""
+    return functional.cross_entropy(logits.float(), targets, reduction="sum")
 
 
 class Elmo(nn.Module):
