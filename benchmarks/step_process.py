@@ -26,7 +26,7 @@ from elmo_jax.config import PUBLISHED_OPTIMIZER, Config
 from elmo_jax.config_io import experiment
 from elmo_jax.data.batches import Batch, prefetch
 from elmo_jax.model.char_cnn import CHUNK
-from elmo_jax.model.clusters import tail_dim
+from elmo_jax.model.clusters import choose_cutoffs, tail_dim
 from elmo_jax.parallel import REPLICATED
 from elmo_jax.train.inputs import gather
 from elmo_jax.train.program import Program
@@ -94,7 +94,9 @@ class Trainer:
     def about(self) -> dict[str, Any]:
         """What it is."""
         softmax, device = self.inputs.config.model.softmax, jax.devices()[0]
-        cutoffs, p = self.inputs.clusters.cutoffs, self.inputs.config.model.lstm.projection_dim
+        p, counts = self.inputs.config.model.lstm.projection_dim, self.inputs.vocabulary.counts
+        # What the adaptive softmax has, or would have: the peer's strongest form has it whatever ours is.
+        cutoffs = self.inputs.clusters.cutoffs or choose_cutoffs(np.asarray(counts), p, softmax.factor)
         return {
             "jax": jax.__version__,
             "backend": jax.default_backend(),

@@ -71,6 +71,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each program")
     parser.add_argument("--peer", action="store_true", help="compare with PyTorch")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS, help="of the peer")
+    parser.add_argument("--peer-argument", action="append", default=[], help="of it besides, such as --no-compile")
     parser.add_argument("--no-breakdown", action="store_true", help="only the whole step")
     return parser
 
@@ -110,7 +111,7 @@ def start_peer(options: argparse.Namespace, form: str, ours: dict[str, Any]) -> 
     for name, values in clusters.items():
         flags += [name, *map(str, values)]
     files = map(str, expand(options.text))
-    peer = Program([str(HERE / "peers" / "torch_elmo.py"), form, *flags, "--text", *files])
+    peer = Program([str(HERE / "peers" / "torch_elmo.py"), form, *flags, *options.peer_argument, "--text", *files])
     if peer.about["vocabulary"] != ours["vocabulary"]:
         raise SystemExit(f"the peer has {peer.about['vocabulary']} words and ours {ours['vocabulary']}")
     return peer

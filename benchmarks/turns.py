@@ -82,19 +82,19 @@ def take_turns(
 ) -> dict[str, float]:
     """Seconds of a step of each program: medians over the rounds, in each of which every one has a turn.
 
-    A first turn of three steps warms up and says how many steps fill a turn; one step before each turn brings caches
-    and clocks back and is not counted.
+    A first turn of three steps warms up, and the last of them says how many steps fill a turn; one step before each
+    turn brings caches and clocks back and is not counted.
 
     Args:
         runners: by name; they take turns in this order.
         rounds: turns of each that count.
-        turn_seconds: how long a turn should be; it has two steps at least.
+        turn_seconds: how long a turn should be; it has one step at least.
         rest: seconds between turns.
     """
     counts: dict[str, int] = {}
     for name, runner in runners.items():
-        runner.seconds(3)
-        counts[name] = max(2, round(turn_seconds / (runner.seconds(2) / 2)))
+        runner.seconds(2)
+        counts[name] = max(1, round(turn_seconds / runner.seconds(1)))
     times: dict[str, list[float]] = {name: [] for name in runners}
     for _ in range(rounds):
         for name, runner in runners.items():

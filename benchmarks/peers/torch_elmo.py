@@ -54,9 +54,11 @@ class Trainer:
         else:
             softmax = SampledSoftmax(size.projection_dim, n_words, options.samples)
         self.model = Elmo(size, softmax, torch.from_numpy(text.spellings)).to(self.device)
-        if strongest and self.device.type == "cuda":
+        if self.device.type == "cuda" and strongest:
             torch.set_float32_matmul_precision("high")
             torch.backends.cudnn.allow_tf32 = True
+        # It gains nothing on CPU, where products are most of the work.
+        if strongest and (self.device.type == "cuda" if options.compile is None else options.compile):
             self.model.encoder.compile(dynamic=True)
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         fused = {"fused": True} if strongest and self.device.type == "cpu" else {"foreach": True}
@@ -107,6 +109,11 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--unroll", type=int, default=20)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="of the encoder of the strongest form (default: on a GPU)",
+    )
     parser.add_argument("--samples", type=int, default=8192, help="of the sampled softmax")
     parser.add_argument("--cutoffs", type=int, nargs="*", default=[2000], help="ends of clusters but the last")
     parser.add_argument("--tail-dims", type=int, nargs="*", default=[32], help="widths of the tails")

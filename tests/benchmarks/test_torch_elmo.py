@@ -33,8 +33,9 @@ def text_file(tmp_path) -> Path:
 
 
 def options(form: str, **changes) -> argparse.Namespace:
-    defaults = {"size": "tiny", "batch": 4, "unroll": 5, "dtype": "float32", "device": "cpu", "samples": 6}
-    return argparse.Namespace(**{"form": form, **defaults, "cutoffs": [6, 9], "tail_dims": [16, 16], **changes})
+    network = {"form": form, "size": "tiny", "batch": 4, "unroll": 5, "dtype": "float32", "device": "cpu"}
+    softmax = {"samples": 6, "cutoffs": [6, 9], "tail_dims": [16, 16]}
+    return argparse.Namespace(**{**network, **softmax, "compile": None, **changes})
 
 
 @pytest.fixture
