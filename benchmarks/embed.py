@@ -5,8 +5,8 @@
 TEXT holds one tokenised sentence a line. Weights are random and reach the peer (``peers/torch_embed.py``, which needs
 PyTorch) as bilm-tf's files, so both compute the same, which is checked. Both run on CPU in float32, each in its own
 process with huge pages for the allocator (Linux with glibc). They are warmed up, then take turns; the one that waits is
-blocked on a pipe, and no OpenMP thread spins unless OMP_WAIT_POLICY says so. Our memory of words is emptied before each
-pass; a second figure has it full. One JSON line a size.
+blocked on a pipe and does not spin. Our memory of words is emptied before each pass; a second figure has it full. One
+JSON line a size.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,39 +22,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-HUGE_PAGES = "glibc.malloc.hugetlb=1"
+from turns import ENVIRONMENT, REST_SECONDS, Program
+
 PEER = Path(__file__).parent / "peers" / "torch_embed.py"
 # Sentences whose vectors are compared, and how near they must be.
 CHECKED, TOLERANCE = 64, 2e-5
-# Threads of the other that spin for a moment after their work have stopped by then.
-REST_SECONDS = 1.0
-
-
-class Peer:
-    """The other program, waiting for orders."""
-
-    def __init__(self, folder: Path, text: Path, n_sentences: int) -> None:
-        command = [sys.executable, str(PEER), str(folder), str(text), str(n_sentences)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.about = self._answer()
-
-    def __call__(self, order: str) -> dict[str, Any]:
-        """Give an order and wait for the answer."""
-        assert self._process.stdin is not None
-        print(order, file=self._process.stdin, flush=True)
-        return self._answer()
-
-    def close(self) -> None:
-        """End it."""
-        self._process.communicate()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit("the peer ended; its error is above")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
 
 
 def random_model(size: str) -> Any:
@@ -91,7 +62,7 @@ def compare(pretrained: Any, text: Path, n_sentences: int, rounds: int) -> dict[
         sentences = [line.split() for line, _ in zip(lines, range(n_sentences), strict=False)]
     with tempfile.TemporaryDirectory() as folder:
         bilm_tf.export(Path(folder) / "model", pretrained.params, pretrained.config, pretrained.words())
-        peer = Peer(Path(folder) / "model", text, n_sentences)
+        peer = Program([str(PEER), str(Path(folder) / "model"), str(text), str(n_sentences)])
         embedder = Embedder(pretrained)
         saved = Path(folder) / "vectors.npz"
         peer(f"save {CHECKED} {saved}")
@@ -151,12 +122,9 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    if HUGE_PAGES not in os.environ.get("GLIBC_TUNABLES", ""):
+    if os.environ.get("GLIBC_TUNABLES") != ENVIRONMENT["GLIBC_TUNABLES"]:
         # The allocator reads it when a process starts.
-        settings = {"GLIBC_TUNABLES": HUGE_PAGES, "THP_MEM_ALLOC_ENABLE": "1", "JAX_PLATFORMS": "cpu"}
-        # Threads of PyTorch that spin while they wait slow it down by far on a machine that does other work.
-        waiting = {"OMP_WAIT_POLICY": "PASSIVE"}
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**waiting, **os.environ, **settings})
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ENVIRONMENT, "JAX_PLATFORMS": "cpu"})
     for size in options.sizes:
         figures = compare(random_model(size), options.text, options.sentences, options.rounds)
         print(json.dumps({"size": size, "machine": platform.machine(), "cores": os.cpu_count(), **figures}), flush=True)

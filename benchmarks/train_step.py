@@ -1,198 +1,173 @@
-"""One training step: its speed, its floor, and where its time goes, as one JSON line.
+"""One training step: its speed, its floor, where its time goes and, with --peer, how much faster it is than PyTorch.
 
     python benchmarks/train_step.py --size small --text 'gutenberg/valid.txt'
-    python benchmarks/train_step.py --size original --text ... --batch 32 --softmax adaptive --dtype bfloat16
+    python benchmarks/train_step.py --size original --batch 32 --dtype bfloat16 --text ... --peer
+    python benchmarks/train_step.py --size original --batch 1024 --dtype bfloat16 --synthetic 793471 --peer
 
-The step is the real one, on real batches of the text, whose own types are the vocabulary. Times are medians. Useful
-operations are the multiply-adds of the model (elmo_jax/model/cost.py: 6 operations each in training) with the distinct
-types of each batch, and the matmul rate is that of this process at the shapes of the step, weighted by their shares.
-The parts of the breakdown run alone, each with its gradient where it has one.
+The step is the real one of a run, input included, on real batches of the text, whose own types are the vocabulary; the
+optimiser is the published one (Adagrad, clipping at norm 10), whatever that of the experiment. It prints one JSON line:
+
+tokens_per_second    tokens of a step (of one direction: batch x unroll) over its time, median of the rounds
+useful_*             operations of the model's products (elmo_jax/model/cost.py; 6 for each multiply-add of the forward
+                     pass), each distinct type of a batch encoded once, convolved over all of its 50 positions
+needed_*             the same with convolutions only where a type has characters, which is what the encoder computes
+matmul_gflops        of the products of a step, each measured alone in the same process; "all" is the whole step's
+mfu, needed_mfu      useful and needed operations a second over that of "all"
+peak_mib             most memory that training took: of the device, or of the process on CPU
+first_step_s         from the start of the process, with reading and encoding the text and compiling
+parts_ms             the parts of a step, each alone; "rest" is what the step takes besides
+
+--peer starts ``peers/torch_elmo.py`` in both of its forms, on the same text, vocabulary, batch, window and dtype. Ours
+runs as a user has it, with the softmax of --softmax (adaptive unless told otherwise); the peer as written has the
+sampled softmax and encodes every token, the strongest one the adaptive softmax with the clusters of ours and encodes
+distinct words. Each program has its own process and huge pages. They take turns; those that wait are blocked on a pipe
+and do not spin. It ends with one JSON line for each form of the peer.
 """
 
 import argparse
-import dataclasses
 import json
-import resource
-import statistics
+import os
 import tempfile
-import time
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import optax
+import zipf_text
+from turns import Program, take_turns
 
-from elmo_jax import parallel
-from elmo_jax.config import Config
 from elmo_jax.config_io import experiment
-from elmo_jax.model import cost
-from elmo_jax.model.bilm import zero_carry
-from elmo_jax.model.lstm import lstm
-from elmo_jax.train.inputs import Inputs, gather
-from elmo_jax.train.program import Program
-from elmo_jax.train.step import STATE_SPECS
+from elmo_jax.data.text import expand
+
+HERE = Path(__file__).parent
+FORMS = ("as_written", "strongest")
+# The peer shares a GPU with ours: neither may take all of its memory at once.
+SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 def main() -> None:
     """Measure one configuration."""
+    options = arguments().parse_args()
+    options.batch = options.batch or experiment(f"elmo_{options.size}").train.batch_size
+    with tempfile.TemporaryDirectory() as folder:
+        options.vocabulary = ""
+        if options.synthetic:
+            text, vocabulary = zipf_text.write(Path(folder), options.synthetic, options.tokens)
+            options.text, options.vocabulary = str(text), str(vocabulary)
+        for line in measure(options):
+            print(json.dumps(line), flush=True)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=("tiny", "small", "medium", "original"), default="small")
-    parser.add_argument("--text", required=True, metavar="GLOB", help="one tokenised sentence a line")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--text", metavar="GLOB", help="plain text, one tokenised sentence a line")
+    source.add_argument("--synthetic", type=int, metavar="V", help="text drawn by Zipf's law from V words instead")
+    parser.add_argument("--tokens", type=int, default=5_000_000, help="of the synthetic text")
     parser.add_argument("--batch", type=int, help="rows (default: those of the size)")
     parser.add_argument("--unroll", type=int, default=20, help="tokens of a window")
-    parser.add_argument("--softmax", choices=("adaptive", "sampled", "full"), default="adaptive")
+    parser.add_argument("--softmax", choices=("adaptive", "sampled", "full"), default="adaptive", help="of ours")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--steps", type=int, default=7, help="timed steps")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each program")
+    parser.add_argument("--peer", action="store_true", help="compare with PyTorch")
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS, help="of the peer")
+    parser.add_argument("--peer-argument", action="append", default=[], help="of it besides, such as --no-compile")
     parser.add_argument("--no-breakdown", action="store_true", help="only the whole step")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(configuration(options, folder), options)))
+    return parser
 
 
-def configuration(options: argparse.Namespace, folder: str) -> Config:
-    """The experiment of the size, on the text."""
-    config = experiment(f"elmo_{options.size}")
-    softmax = dataclasses.replace(config.model.softmax, kind=options.softmax)
-    model = dataclasses.replace(config.model, softmax=softmax, compute_dtype=options.dtype)
-    data = dataclasses.replace(config.data, train=options.text, heldout="", cache_dir=f"{folder}/encoded")
-    batch = options.batch or config.train.batch_size
-    train = dataclasses.replace(config.train, batch_size=batch, unroll_steps=options.unroll)
-    return dataclasses.replace(config, run_dir=f"{folder}/run", model=model, data=data, train=train).validate()
+def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Our line and one for each form of the peer."""
+    ours = start_ours(options)
+    peers = {form: start_peer(options, form, ours.about) for form in options.forms} if options.peer else {}
+    programs = {"ours": ours, **peers}
+    seconds = take_turns(programs, options.rounds)
+    tokens = options.batch * options.unroll
+    speeds = {name: tokens / taken for name, taken in seconds.items()}
+    peaks = {name: program("memory")["peak_mib"] for name, program in programs.items()}
+    peer_lines = [comparison(options, form, peers[form].about, speeds, peaks) for form in peers]
+    for peer in peers.values():
+        peer.close()
+    own = own_line(options, ours, speeds["ours"], peaks["ours"])
+    ours.close()
+    return [own, *peer_lines]
 
 
-def measure(config: Config, options: argparse.Namespace) -> dict[str, Any]:
-    """All figures of one configuration."""
-    began = time.perf_counter()
-    inputs = gather(config, progress=False)
-    config, devices = inputs.config, parallel.DataParallel()
-    program = Program(inputs, devices)
-    stream = program.batches.stream(program.batches.start())
-    batches = [next(stream)[0] for _ in range(options.steps + 3)]
-    places = jax.tree.map(lambda x: x.sharding, program.state_like())
-    state = jax.jit(program.initial_state, out_shardings=places)()
-    step: Any = devices.wrap(program.train_step(), STATE_SPECS, outputs=(STATE_SPECS, parallel.REPLICATED))
-    start = time.perf_counter()
-    like = devices.state_like(program.state_like(), STATE_SPECS)
-    compiled = step.lower(like, devices.place_batch(batches[0])).compile()
-    compile_seconds = time.perf_counter() - start
-    times, types = [], []
-    for number, batch in enumerate(batches):
-        placed = devices.place_batch(batch)
-        start = time.perf_counter()
-        state, metrics = compiled(state, placed)
-        jax.block_until_ready((state, metrics))
-        if number == 0:
-            first = time.perf_counter() - began
-        if number >= 3:
-            times.append(time.perf_counter() - start)
-            types.append(int(batch.n_types.sum()))
-    seconds, n_types = statistics.median(times), statistics.median(types)
-    tokens = config.train.batch_size * config.train.unroll_steps
-    flop = 6 * operations(inputs, n_types / tokens)
-    rate = matmul_rate(config, int(n_types))
-    result = {
-        "device": jax.devices()[0].device_kind,
+def start_ours(options: argparse.Namespace) -> Program:
+    """Our trainer."""
+    chosen = {name: str(getattr(options, name)) for name in ("size", "text", "batch", "unroll", "softmax", "dtype")}
+    chosen |= {"vocabulary": options.vocabulary} if options.vocabulary else {}
+    flags = [f"--{name}={value}" for name, value in chosen.items()]
+    return Program([str(HERE / "step_process.py"), *flags], SHARED if options.peer else None)
+
+
+def start_peer(options: argparse.Namespace, form: str, ours: dict[str, Any]) -> Program:
+    """A form of the peer, which must have the vocabulary of ours."""
+    chosen = {name: str(getattr(options, name)) for name in ("size", "batch", "unroll", "dtype")}
+    chosen |= {"device": "cpu" if ours["backend"] == "cpu" else "cuda"}
+    chosen |= {"vocabulary": options.vocabulary} if options.vocabulary else {}
+    flags = [f"--{name}={value}" for name, value in chosen.items()]
+    clusters = {"--cutoffs": ours["cutoffs"], "--tail-dims": ours["tail_dims"]}
+    for name, values in clusters.items():
+        flags += [name, *map(str, values)]
+    files = map(str, expand(options.text))
+    peer = Program([str(HERE / "peers" / "torch_elmo.py"), form, *flags, *options.peer_argument, "--text", *files])
+    if peer.about["vocabulary"] != ours["vocabulary"]:
+        raise SystemExit(f"the peer has {peer.about['vocabulary']} words and ours {ours['vocabulary']}")
+    return peer
+
+
+def own_line(options: argparse.Namespace, ours: Program, speed: float, peak: int) -> dict[str, Any]:
+    """All that is said about ours."""
+    rates = ours("rates")
+    useful, needed = (1e6 * rates.pop(f"{name}_mflop_per_token") for name in ("useful", "needed"))
+    rate = 1e9 * rates["matmul_gflops"]["all"]
+    shown = ("jax", "backend", "device", "vocabulary", "cutoffs")
+    line = {
         "size": options.size,
-        "batch": config.train.batch_size,
-        "unroll": config.train.unroll_steps,
+        "batch": options.batch,
+        "unroll": options.unroll,
         "softmax": options.softmax,
         "dtype": options.dtype,
-        "vocabulary": len(inputs.vocabulary),
-        "tokens_per_second": round(tokens / seconds, 1),
-        "step_ms": round(1000 * seconds, 1),
-        "types_per_token": round(n_types / tokens, 3),
-        "useful_mflop_per_token": round(flop / 1e6, 1),
-        "useful_gflops": round(flop * tokens / seconds / 1e9, 1),
-        "matmul_gflops": round(rate / 1e9, 1),
-        "share_of_matmul_rate": round(flop * tokens / seconds / rate, 3),
-        "compile_s": round(compile_seconds, 1),
-        "first_step_s": round(first, 1),
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "cores": os.cpu_count(),
+        **{name: ours.about[name] for name in shown},
+        "tokens_per_second": round(speed, 1),
+        "step_ms": round(1000 * options.batch * options.unroll / speed, 2),
+        "useful_mflop_per_token": round(useful / 1e6, 1),
+        "needed_mflop_per_token": round(needed / 1e6, 1),
+        "useful_gflops": round(useful * speed / 1e9, 1),
+        **rates,
+        "mfu": round(useful * speed / rate, 3),
+        "needed_mfu": round(needed * speed / rate, 3),
+        "peak_mib": peak,
+        "compile_s": ours.about["compile_s"],
+        "first_step_s": round(ours.start_seconds, 1),
     }
     if not options.no_breakdown:
-        result["parts_ms"] = breakdown(program, state, batches[-1])
-    return result
+        parts = ours("parts")
+        parts["rest"] = line["step_ms"] - sum(parts.values())
+        line["parts_ms"] = {name: round(value, 2) for name, value in parts.items()}
+    return line
 
 
-def operations(inputs: Inputs, types_per_token: float) -> float:
-    """Multiply-adds of the forward pass for one token."""
-    model = inputs.config.model
-    softmax = cost.softmax_macs(model, inputs.clusters, inputs.vocabulary.counts)
-    return types_per_token * cost.encoder_macs(model) + cost.lstm_macs(model) + softmax
-
-
-def median_seconds(function: Callable[..., Any], *arguments: Any, rounds: int = 5) -> float:
-    """The median time of a compiled function, which runs twice before."""
-    times = []
-    for number in range(rounds + 2):
-        start = time.perf_counter()
-        jax.block_until_ready(function(*arguments))
-        if number >= 2:
-            times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def matmul_rate(config: Config, n_types: int) -> float:
-    """Operations a second of the largest products of a step, in the proportion in which it has them."""
-    model, train = config.model, config.train
-    p, c, f = model.lstm.projection_dim, model.lstm.dim, model.char_cnn.n_filters
-    rows, d, layers = train.batch_size * train.unroll_steps, len(model.directions), model.lstm.n_layers
-    # (rows, inner, columns, batch of products, how often in a step)
-    shapes = [
-        (rows, p, 4 * c, d, layers),
-        (train.batch_size, p, 4 * c, d, layers * train.unroll_steps),
-        (train.batch_size, c, p, d, layers * train.unroll_steps),
-        (min(n_types, 256), f, f, 1, max(1, n_types // 256) * 2 * model.char_cnn.n_highway),
-    ]
-    dtype = jnp.dtype(model.compute_dtype)
-    work, seconds = 0.0, 0.0
-    for m, k, n, batch, times in shapes:
-        a, b = jnp.ones((batch, m, k), dtype), jnp.ones((batch, k, n), dtype)
-        product = jax.jit(lambda a, b: jnp.matmul(a, b, preferred_element_type=jnp.float32))
-        work += times * 2 * batch * m * k * n
-        seconds += times * median_seconds(product, a, b)
-    return work / seconds
-
-
-def breakdown(program: Program, state: Any, batch: Any) -> dict[str, float]:
-    """Milliseconds of the parts of a step on one device, each alone."""
-    model, config = program.model, program.inputs.config.model
-    params, train = state.params, program.inputs.config.train
-    shape = (len(config.directions), train.unroll_steps, train.batch_size, config.lstm.projection_dim)
-    x_DTBP = jax.random.normal(jax.random.key(0), shape).astype(model.dtype)
-    carry = {name: value[:, 0].swapaxes(0, 1) for name, value in zero_carry(config, train.batch_size).items()}
-    masks = jnp.zeros(shape[1:3], bool), jnp.ones(shape[1:3], bool)
-    clips = {"cell_clip": config.lstm.cell_clip, "proj_clip": config.lstm.proj_clip}
-    targets = jnp.asarray(batch.targets).transpose(1, 2, 0)
-
-    def encoder(params: Any) -> jax.Array:
-        encoded: Any = model.apply({"params": params}, batch.types, batch.n_types[0], method="encode")
-        return (encoded * 1.0).astype(jnp.float32).sum()
-
-    def layer(weights: Any, x: jax.Array) -> jax.Array:
-        return lstm(weights, x, carry, *masks, **clips, dtype=model.dtype)[0].sum()
-
-    def softmax(params: Any, x: jax.Array) -> jax.Array:
-        nll: Any = model.apply({"params": params}, x, targets, jax.random.key(0), method="nll")
-        return nll.sum()
-
-    def optimiser(grads: Any, opt_state: Any, params: Any) -> Any:
-        updates, opt_state = program.optimizer.update(grads, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state
-
-    def milliseconds(function: Callable[..., Any], *arguments: Any) -> float:
-        return round(1000 * median_seconds(jax.jit(function), *arguments), 1)
-
-    weights = params["lstm_0"]
-    forward = config.lstm.n_layers * milliseconds(layer, weights, x_DTBP)
-    both = config.lstm.n_layers * milliseconds(jax.value_and_grad(layer, (0, 1)), weights, x_DTBP)
+def comparison(
+    options: argparse.Namespace, form: str, about: dict[str, Any], speeds: dict[str, float], peaks: dict[str, int]
+) -> dict[str, Any]:
+    """The line of a form of the peer: tokens a second of both, and how many times the peer's are ours."""
     return {
-        "encoder": milliseconds(jax.value_and_grad(encoder), {"encoder": params["encoder"]}),
-        "lstm_forward": round(forward, 1),
-        "lstm_backward": round(both - forward, 1),
-        "softmax": milliseconds(jax.value_and_grad(softmax, (0, 1)), params, x_DTBP.astype(jnp.float32)),
-        "optimiser": milliseconds(optimiser, params, state.opt_state, params),
+        "size": options.size,
+        "dtype": options.dtype,
+        "peer_form": form,
+        "ours": round(speeds["ours"], 1),
+        "peer": round(speeds[form], 1),
+        "ratio": round(speeds["ours"] / speeds[form], 3),
+        "batch": options.batch,
+        "unroll": options.unroll,
+        "vocabulary": about["vocabulary"],
+        "rounds": options.rounds,
+        "ours_peak_mib": peaks["ours"],
+        "peer_peak_mib": peaks[form],
+        "torch": about["torch"],
     }
 
 
