@@ -43,7 +43,8 @@ def number_sentences(sentences: Iterable[Sentence]) -> Numbered:
     """
     # A new token gets the next number when it is looked up.
     fresh: Callable[[], int] = itertools.count(FIRST_TOKEN).__next__
-    numbers, numbered = defaultdict(fresh), array("i")
+    numbers: dict[str, int] = defaultdict(fresh)
+    numbered = array("i")
     for sentence in sentences:
         if sentence is None:
             numbered.append(DOCUMENT_END)
