@@ -1,17 +1,14 @@
 """The ``elmo`` command. Each of its commands is a file in ``commands/`` and has a ``--help`` with an example."""
 
 import argparse
-import contextlib
 import logging
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from elmo_jax.commands import COMMANDS
 from elmo_jax.errors import BusyError, UserError
-from elmo_jax.exit_status import BUSY, COMPLETE, EXPLANATION, INTERRUPTED, TERMINATED, USER_ERROR
+from elmo_jax.exit_status import BUSY, COMPLETE, EXPLANATION, INTERRUPTED, USER_ERROR
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -26,8 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"--config.{overrides[0][0]} belongs to elmo train; elmo {options.command} does not take it"
             )
         options.overrides = overrides
-        with _sigterm_cleans_up():
-            status = options.execute(options)
+        status = options.execute(options)
     except UserError as error:
         sys.stderr.write(f"elmo: {' '.join(str(error).splitlines())}\n")
         sys.exit(BUSY if isinstance(error, BusyError) else USER_ERROR)
@@ -39,19 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         sys.exit(COMPLETE)
     sys.exit(status)
-
-
-@contextlib.contextmanager
-def _sigterm_cleans_up() -> Iterator[None]:
-    """Let SIGTERM end the command as an exception does: what was written for a while is removed on the way out."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -33,7 +33,7 @@ def enable(directory: str | Path | None = None) -> Path | None:
     Returns:
         The directory in use; None when there is none.
     """
-    if not jax.config.read("jax_enable_compilation_cache"):
+    if not jax.config.jax_enable_compilation_cache:  # type: ignore[attr-defined]
         return None
     given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if directory == OFF and not given:
