@@ -145,7 +145,7 @@ def growth(text: str, folder: Path) -> None:
     del text
     shards = {n: str(write_text(folder / f"{n}.txt", n)) for n in (SMALL, LARGE)}
     corpora = {n: prepare(text_source(shard), folder, progress=False) for n, shard in shards.items()}
-    encoded = in_turn({str(n): encoder(shard, 1) for n, shard in shards.items()}, rounds=3)
+    encoded = in_turn({str(n): encoder(shard, 1) for n, shard in shards.items()}, rounds=1)
     costs = {"encode": {n: encoded[str(n)][1] / corpora[n].n_tokens for n in shards}}
     for batch_size, length, parts in SHAPES[:2]:
         readers = {n: reader(corpus, batch_size, length, parts) for n, corpus in corpora.items()}
