@@ -81,8 +81,7 @@ class Softmax:
 class Model:
     """Everything that decides the shapes of the parameters, dropout and the dtype of the products."""
 
-    # What the first layer is made from: the characters of each word, a table of the words of the vocabulary, or both
-    # (models of ELMoForManyLangs, which can be used and not trained).
+    # What the first layer reads: characters of each word, a table of words, or both (ELMoForManyLangs: not trained).
     input: Literal["characters", "words", "words+characters"] = "characters"
     dictionaries: Dictionaries = field(default_factory=Dictionaries)
     # False: only the forward direction, as bilm-tf has it too.
@@ -200,8 +199,7 @@ class Optimizer:
     ema_decay: float | None = None
 
 
-# Of all published ELMo models (ELMO_SPEC 2.12).
-PUBLISHED_OPTIMIZER = Optimizer(name="adagrad", schedule="constant", warmup_steps=0)
+PUBLISHED_OPTIMIZER = Optimizer(name="adagrad", schedule="constant", warmup_steps=0)  # ELMO_SPEC 2.12
 
 
 @dataclass(frozen=True)
@@ -263,6 +261,8 @@ class Config:
     log_every_steps: int = 10
     # Stop at the operation that makes a NaN, and refuse transfers between host and device that nobody asked for: slow.
     debug: bool = False
+    # Directory of compiled programs, which later runs start from; empty = in the user's cache directory; "off" = none.
+    compilation_cache: str = ""
 
     def validate(self, *, recorded: bool = False) -> "Config":
         """Check every rule between values and return the configuration itself.

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import runpy
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -14,6 +15,7 @@ import pytest
 import zstandard
 
 from elmo_jax import config_io
+from elmo_jax.data import encoding
 from elmo_jax.data.corpus import open_corpus
 from elmo_jax.data.report import corpus_report
 from elmo_jax.exit_status import EXPLANATION
@@ -103,6 +105,17 @@ def test_help_is_fast_because_it_imports_no_jax():
     assert done.stdout.endswith("\nimported:\n")
 
 
+def test_the_configuration_imports_nothing_heavy():
+    heavy = "{'jax', 'flax', 'optax', 'orbax', 'numpy', 'h5py', 'tensorflow', 'pandas', 'torch', 'tqdm'}"
+    program = (
+        "import sys, elmo_jax.config, elmo_jax.config_io, elmo_jax.cli\n"
+        "elmo_jax.cli.make_parser()\n"
+        f"print('imported:', *{heavy} & set(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("imported:\n", "")
+
+
 def test_train_py_is_elmo_train(elmo, capsys, monkeypatch):
     _, wanted, _ = elmo("train", "--help")
     monkeypatch.setattr(sys, "argv", ["train.py", "--help"])
@@ -110,6 +123,26 @@ def test_train_py_is_elmo_train(elmo, capsys, monkeypatch):
         runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
     assert stopped.value.code == 0
     assert capsys.readouterr().out == wanted
+
+
+# SIGTERM
+
+
+@pytest.mark.parametrize(
+    "arguments", [("vocab", "--text", "a.txt", "--output", "v.txt"), ("encode", "--text", "a.txt", "--output", "cache")]
+)
+def test_sigterm_leaves_nothing_half_made(elmo, folder, monkeypatch, arguments):
+    def terminated(*about):
+        signal.raise_signal(signal.SIGTERM)
+
+    (folder / "cache").mkdir()
+    before, handler = contents(folder), signal.getsignal(signal.SIGTERM)
+    # Late: the columns of the corpus are written.
+    monkeypatch.setattr(encoding, "_write_header", terminated)
+    status, out, _ = elmo(*arguments)
+    assert (status, out) == (143, "")
+    assert contents(folder) == before
+    assert signal.getsignal(signal.SIGTERM) == handler
 
 
 # Mistakes on the command line

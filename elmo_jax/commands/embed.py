@@ -79,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the vectors of a text."""
+    from elmo_jax import compilation_cache
     from elmo_jax.embed.dump import dump
     from elmo_jax.embed.embedder import Embedder
     from elmo_jax.interop.outputs import refuse_existing_file
@@ -88,6 +89,7 @@ def run(options: argparse.Namespace) -> int:
     wishes, output = _wishes(options), Path(options.output)
     refuse_existing_file(output, overwrite=options.overwrite)
     files = line_arguments.files(options.text)
+    compilation_cache.enable()
     pretrained = trained.load(Path(options.model), options.step)
     cut = line_arguments.segmentation(options, pretrained)
     with line_arguments.read(files, cut, f"embedding {options.text}") as (lines, progress), Interruption() as stop:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from elmo_jax.commands import report_arguments, segmentation_arguments, text_arguments
+from elmo_jax.commands.termination import sigterm_cleans_up
 
 NAME = "encode"
 SUMMARY = "Encode text ahead of training."
@@ -32,7 +33,8 @@ def run(options: argparse.Namespace) -> int:
 
     report_arguments.check(options)
     source = text_arguments.source(options, segmentation_arguments.segmentation(options))
-    corpus = prepare(source, Path(options.output))
+    with sigterm_cleans_up():
+        corpus = prepare(source, Path(options.output))
     print(
         f"{corpus.directory}: {corpus.n_tokens:,} tokens, {corpus.n_sentences:,} sentences, "
         f"{corpus.n_documents:,} documents, {corpus.n_token_types:,} types; {corpus.n_empty_lines:,} empty lines "

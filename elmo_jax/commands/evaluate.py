@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Perplexity of a run's weights on text."""
-    from elmo_jax import parallel
+    from elmo_jax import compilation_cache, parallel
     from elmo_jax.data.corpus import prepare
     from elmo_jax.train import trained
     from elmo_jax.train.evaluate import Evaluator
@@ -50,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(
             f"--streams is {streams}: it must be at least 1; --stateless resets the state at every sentence"
         )
+    compilation_cache.enable()
     run = trained.load(Path(options.run), options.step)
     run.require_softmax()
     # Of a model on the hub there is no folder here.

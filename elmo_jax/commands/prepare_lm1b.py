@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from elmo_jax.commands.termination import sigterm_cleans_up
+
 NAME = "prepare-lm1b"
 SUMMARY = "Prepare the 1 Billion Word benchmark for TensorFlow Datasets."
 DETAILS = """\
@@ -27,6 +29,7 @@ def run(options: argparse.Namespace) -> int:
     """Prepare the 1 Billion Word benchmark."""
     from elmo_jax.data.lm1b import prepare_lm1b
 
-    directory, sentences = prepare_lm1b(Path(options.source), options.data_dir)
+    with sigterm_cleans_up():
+        directory, sentences = prepare_lm1b(Path(options.source), options.data_dir)
     print(f"{directory}: {', '.join(f'{number:,} sentences of {split}' for split, number in sentences.items())}")
     return 0

@@ -54,11 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Score a text."""
+    from elmo_jax import compilation_cache
     from elmo_jax.embed.sentences import cut_line
     from elmo_jax.scoring.scorer import Scorer, Total
 
     output_arguments.check(options)
     files = line_arguments.files(options.text)
+    compilation_cache.enable()
     scorer = Scorer.from_pretrained(options.model, options.step)
     cut = line_arguments.segmentation(options, scorer.pretrained)
     total = Total(carried=options.carried)

@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Find substitutes."""
+    from elmo_jax import compilation_cache
     from elmo_jax.embed.sentences import cut_line
     from elmo_jax.scoring.substitutes import Substitutes
 
@@ -59,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
     if (options.sentence is None) == (options.text is None):
         raise UserError("give one SENTENCE, or --text with many; see elmo substitutes --help")
     files = line_arguments.files(options.text) if options.text is not None else []
+    compilation_cache.enable()
     substitutes = Substitutes.from_pretrained(options.model, options.step, options.prior)
     cut = line_arguments.segmentation(options, substitutes.scorer.pretrained)
     waiting: deque[Sentence] = deque()

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the encodings of a list of words."""
+    from elmo_jax import compilation_cache
     from elmo_jax.data.text import BOS, EOS
     from elmo_jax.data.vocab import read_words
     from elmo_jax.embed import token_table
@@ -38,6 +39,7 @@ def run(options: argparse.Namespace) -> int:
     output = Path(options.output)
     refuse_existing_file(output, overwrite=options.overwrite)
     words = read_words(Path(options.words))
+    compilation_cache.enable()
     embedder = Embedder.from_pretrained(options.model, options.step)
     write = {"hdf5": token_table.write_hdf5, "text": token_table.write_text}[options.format]
     with Progress(len(words), unit="words") as progress:

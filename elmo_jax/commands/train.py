@@ -46,6 +46,9 @@ def run(options: argparse.Namespace) -> int:
     if options.show_config:
         print(config_io.to_json(config), end="")
         return COMPLETE
+    from elmo_jax import compilation_cache
+
+    compilation_cache.enable(config.compilation_cache)
     if options.dry_run:
         from elmo_jax.train.dry_run import dry_run
 

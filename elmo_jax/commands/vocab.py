@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from elmo_jax.commands import report_arguments, segmentation_arguments, text_arguments
+from elmo_jax.commands.termination import sigterm_cleans_up
 from elmo_jax.errors import UserError
 
 NAME = "vocab"
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"--report {options.report} is a file of the vocabulary; choose another --report")
     segmentation = segmentation_arguments.segmentation(options)
     source = text_arguments.source(options, segmentation)
-    with _cache(options.cache_dir, output) as cache:
+    with sigterm_cleans_up(), _cache(options.cache_dir, output) as cache:
         corpus = prepare(source, cache)
         vocabulary = build_from_corpus(corpus, options.min_count, options.max_size, segmentation.tokens)
         vocabulary.save(output)

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from elmo_jax.data.characters import PAD, character_rows
+from elmo_jax.data.characters import PAD, CharacterTable
 from elmo_jax.data.corpus import Corpus
 from elmo_jax.data.prefetch import prefetch
 from elmo_jax.data.streams import Position, Rows, Window
 from elmo_jax.errors import UserError
 
-__all__ = ["Batch", "Batches", "make_batch", "prefetch"]
+__all__ = ["Batch", "Batches", "prefetch"]
 
 # Predictions read at once by `Batches.stream`, and windows at most.
 BLOCK_PREDICTIONS = 1 << 17
@@ -33,75 +33,19 @@ class Batch(NamedTuple):
     row: npt.NDArray[np.int32]  # [B] global number of the row
 
 
-def make_batch(
-    window: Window,
-    corpus: Corpus,
-    word_ids: npt.NDArray[np.int32],
-    rows: range,
-    parts: int,
-    width: int | None,
-    n_directions: int = 2,
-) -> Batch:
-    """The batch of a window.
-
-    At padding ``targets`` is 0 and ``index`` the row of ``<S>``, which is one of the part's types.
-
-    Args:
-        window: of b rows and T predictions.
-        corpus: what the window's type ids belong to.
-        word_ids: int32 ``[n_types]`` the vocabulary id of each type (``Corpus.word_ids``).
-        rows: the b global row numbers.
-        parts: devices times gradient-accumulation slices of this process; divides b.
-        width: character ids of a token, C; None for word ids, where the types out of the vocabulary are all ``<UNK>``.
-        n_directions: D; 1 leaves the backward direction out, and the types that only it would read.
-    """
-    inputs, targets = window.inputs[:, :n_directions], window.targets[:, :n_directions]
-    if width is None:
-        inputs = word_ids[inputs]
-    shape = inputs.shape
-    inputs = inputs.reshape(parts, -1)
-    room = inputs.shape[1]
-    types: npt.NDArray[Any]
-    types = np.zeros((parts, room), np.int32) if width is None else np.full((parts, room, width), PAD, np.uint16)
-    n_types = np.empty(parts, np.int32)
-    index = np.empty((parts, room), np.int32)
-    place = np.empty(inputs.max() + 1, np.int32)  # of each id; only those of the window are ever touched
-    for part in range(parts):
-        # Ascending ids of a corpus are short to long.
-        ids = _distinct(inputs[part])
-        n_types[part] = len(ids)
-        place[ids] = np.arange(len(ids), dtype=np.int32)
-        index[part] = place[inputs[part]]
-        spelt = ids if width is None else character_rows(corpus.type_bytes, corpus.type_offsets, ids, width)
-        types[part, : len(ids)] = spelt
-    return Batch(
-        types=types.reshape(parts * room, *types.shape[2:]),
-        n_types=n_types,
-        index=index.reshape(shape),
-        targets=np.where(window.keep[:, None], word_ids[targets], np.int32(0)),
-        reset=np.ascontiguousarray(window.reset),
-        keep=np.ascontiguousarray(window.keep),
-        row=np.fromiter(rows, np.int32, len(rows)),
-    )
-
-
-def _distinct(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """The distinct ids, ascending."""
-    ordered = np.sort(ids)
-    return ordered[np.append(True, ordered[1:] != ordered[:-1])]
-
-
 class Batches:
-    """The batches of some rows, from any position.
+    """The batches of some rows, from any position; for one thread at a time.
+
+    Memory beside that of the batches is a few bytes a type and the characters of the most frequent ones.
 
     Args:
         rows: the rows of this process.
         corpus: what they read.
-        word_ids: int32 ``[n_types]`` the vocabulary id of each type.
-        parts: see ``make_batch``.
-        width: character ids of a token, or None for word ids.
+        word_ids: int32 ``[n_types]`` the vocabulary id of each type (``Corpus.word_ids``).
+        parts: devices times gradient-accumulation slices of this process.
+        width: character ids of a token, C; None for word ids, where the types out of the vocabulary are all ``<UNK>``.
         length: predictions of a window, T.
-        n_directions: 2, or 1 for forward only.
+        n_directions: D; 1 leaves the backward direction out, and the types that only it would read.
 
     Raises:
         UserError: when the rows cannot be cut in equal parts.
@@ -122,8 +66,14 @@ class Batches:
                 f"{len(rows.rows)} rows cannot be cut in {parts} equal parts (devices x gradient accumulation): "
                 f"use {max(len(rows.rows) // parts, 1) * parts} or another multiple of {parts}"
             )
-        self.rows, self._corpus, self._word_ids = rows, corpus, word_ids
-        self._parts, self._width, self._length, self._n_directions = parts, width, length, n_directions
+        self.rows, self._word_ids = rows, word_ids
+        self._parts, self._length, self._n_directions = parts, length, n_directions
+        self._characters = None
+        if width is not None:
+            self._characters = CharacterTable(corpus.type_bytes, corpus.type_offsets, corpus.type_counts, width)
+        # For each id of a part, which row of its types it is; what it says of others is of earlier parts.
+        self._row_of_id = np.zeros(corpus.n_types if width is not None else int(word_ids.max()) + 1, np.int32)
+        self._numbers = np.fromiter(rows.rows, np.int32, len(rows.rows))
 
     def start(self) -> Position:
         """The position before anything is read."""
@@ -132,7 +82,7 @@ class Batches:
     def at(self, position: Position) -> tuple[Batch, Position]:
         """The batch that starts at a position, and the position after it."""
         window, after = self.rows.read(position, self._length)
-        return self._batch(window), after
+        return self.of(window), after
 
     def stream(self, position: Position, steps: int | None = None) -> Iterator[tuple[Batch, Position]]:
         """Batches one after the other, each with the position after it.
@@ -151,9 +101,52 @@ class Batches:
                 window = block.cut(i * length, (i + 1) * length)
                 if steps is None and not window.keep.any():
                     return
-                yield self._batch(window), positions[i]
+                yield self.of(window), positions[i]
             position, number = positions[-1], number + n_windows
 
-    def _batch(self, window: Window) -> Batch:
-        shape = self._parts, self._width, self._n_directions
-        return make_batch(window, self._corpus, self._word_ids, self.rows.rows, *shape)
+    def of(self, window: Window) -> Batch:
+        """The batch of a window of these rows.
+
+        At padding ``targets`` is 0 and ``index`` the row of ``<S>``, which is one of the part's types.
+        """
+        inputs, targets = (ids[:, : self._n_directions] for ids in (window.inputs, window.targets))
+        shape = inputs.shape
+        if self._characters is None:
+            inputs = self._word_ids.take(inputs, mode="clip")
+        types, n_types, index = self._tables(inputs.reshape(self._parts, -1))
+        words = self._word_ids.take(targets, mode="clip")
+        return Batch(
+            types=types.reshape(-1, *types.shape[2:]),
+            n_types=n_types,
+            index=index.reshape(shape),
+            targets=words if window.keep.all() else words * window.keep[:, None],
+            reset=np.ascontiguousarray(window.reset),
+            keep=np.ascontiguousarray(window.keep),
+            row=self._numbers.copy(),
+        )
+
+    def _tables(self, inputs: npt.NDArray[np.int32]) -> tuple[npt.NDArray[Any], ...]:
+        """Of the ids ``[parts, room]``: the table of each part's distinct ones, how many they are, where each id is."""
+        parts, room = inputs.shape
+        table = self._characters
+        types: npt.NDArray[Any]
+        types = np.empty((parts, room), np.int32) if table is None else np.empty((parts, room, table.width), np.uint16)
+        n_types, index = np.empty(parts, np.int32), np.empty((parts, room), np.int32)
+        for part in range(parts):
+            # Ascending ids of a corpus are short to long.
+            ids = _distinct(inputs[part])
+            n = n_types[part] = len(ids)
+            self._row_of_id[ids] = np.arange(n, dtype=np.int32)
+            self._row_of_id.take(inputs[part], out=index[part], mode="clip")
+            if table is None:
+                types[part, :n], types[part, n:] = ids, 0
+            else:
+                table.spell(ids, types[part, :n])
+                types[part, n:] = PAD
+        return types, n_types, index
+
+
+def _distinct(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """The distinct ids, ascending."""
+    ordered = np.sort(ids)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])]

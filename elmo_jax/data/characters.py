@@ -12,6 +12,9 @@ from elmo_jax.data.text import EOS as EOS_TOKEN
 BOS, EOS, BOW, EOW, PAD = 256, 257, 258, 259, 260
 N_CHARACTERS = 261
 
+# Types whose character ids a table keeps: 6.5 MB of them for tokens of 50 characters.
+TYPES_KEPT = 1 << 16
+
 
 def utf8(token: str) -> bytes:
     """The bytes of a token, without code points that UTF-8 cannot encode (lone surrogates)."""
@@ -55,6 +58,39 @@ def character_rows(
     _mark_boundary(rows, ids == 0, BOS)
     _mark_boundary(rows, ids == 1, EOS)
     return rows
+
+
+class CharacterTable:
+    """``character_rows`` of a corpus again and again: the most frequent types are spelt once and kept.
+
+    Args:
+        flat_bytes: see ``character_rows``.
+        offsets: see ``character_rows``.
+        counts: ``[V]`` how often each type occurs.
+        width: ids of a token, at least 3.
+    """
+
+    def __init__(
+        self,
+        flat_bytes: npt.NDArray[np.uint8],
+        offsets: npt.NDArray[np.int64],
+        counts: npt.NDArray[np.int64],
+        width: int,
+    ) -> None:
+        self._bytes, self._offsets, self.width = flat_bytes, offsets, width
+        n_kept = min(len(counts), TYPES_KEPT)
+        kept = np.argpartition(counts, -n_kept)[-n_kept:]
+        self._rows = character_rows(flat_bytes, offsets, kept, width)
+        self._place = np.full(len(counts), -1, np.int32)
+        self._place[kept] = np.arange(len(kept), dtype=np.int32)
+
+    def spell(self, ids: npt.NDArray[np.integer], out: npt.NDArray[np.uint16]) -> None:
+        """Write the character ids of N types into ``out``, uint16 ``[N, width]``."""
+        place = self._place.take(ids, mode="clip")
+        self._rows.take(place, axis=0, out=out, mode="clip")
+        others = np.flatnonzero(place < 0)
+        if len(others):
+            out[others] = character_rows(self._bytes, self._offsets, ids[others], self.width)
 
 
 def mark_row(character: int, width: int) -> npt.NDArray[np.uint16]:

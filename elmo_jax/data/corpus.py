@@ -1,9 +1,10 @@
 """The encoded corpus: memory-mapped arrays, found in a cache or made there."""
 
+import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from elmo_jax.data.encoding import COLUMNS, FORMAT, HEADER, column_path, encode
+from elmo_jax.data import processes
+from elmo_jax.data.encoding import COLUMNS, FORMAT, HEADER, column_path, encode, encode_numbered
+from elmo_jax.data.numbering import Numbered, number, number_parts
 from elmo_jax.data.progress import Progress
-from elmo_jax.data.text import Source
+from elmo_jax.data.text import Advance, Source
 from elmo_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ __all__ = ["Corpus", "encode", "open_corpus", "prepare"]
 log = logging.getLogger(__name__)
 
 TYPES_AT_ONCE = 1 << 14
+# Bytes of files that are encoded before other processes would be ready.
+SMALL_TEXT = 8 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,14 +147,26 @@ def prepare(source: Source, cache_dir: Path, *, progress: bool = True) -> Corpus
     directory = Path(cache_dir) / f"{source.name}-{key}"
     if not directory.exists():
         total = sum(stat.st_size for _, stat in stats)
-        with Progress(f"encoding {source.name}", total, shown=progress) as bar:
-            encode(source.read(bar.advance), directory, source.title)
+        with (
+            Progress(f"encoding {source.name}", total, shown=progress) as bar,
+            contextlib.closing(_numbered(source, bar.advance, total)) as pieces,
+        ):
+            encode_numbered(pieces, directory, source.title)
     corpus = open_corpus(directory)
     log.info(
         "%s: %d tokens, %d sentences, %d types, %d empty lines (%s)",
         *(source.name, corpus.n_tokens, corpus.n_sentences, corpus.n_token_types, corpus.n_empty_lines, directory),
     )
     return corpus
+
+
+def _numbered(source: Source, advance: Advance, n_bytes: int) -> Generator[Numbered, None, None]:
+    """The pieces of a text, numbered by all cores when there are enough of them to wait for their processes."""
+    if source.pieces is None:
+        yield from number_parts(source.read(advance))
+        return
+    pieces, n = source.pieces(advance), processes.available()
+    yield from processes.ordered_map(number, pieces, n) if n > 1 and n_bytes >= SMALL_TEXT else map(number, pieces)
 
 
 def open_corpus(directory: Path) -> Corpus:

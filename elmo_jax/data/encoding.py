@@ -1,12 +1,12 @@
 """Text encoded into the files of a corpus, in memory that grows with the distinct types and not with the text."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import time
 import uuid
-from array import array
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elmo_jax.data.characters import utf8
+from elmo_jax.data.numbering import FIRST_TOKEN, LINE_END, Numbered, number_parts
 from elmo_jax.data.text import BOS, EOS, Sentence
 from elmo_jax.errors import UserError
 
@@ -43,14 +44,21 @@ def column_path(directory: Path, name: str) -> Path:
 
 
 def encode(sentences: Iterable[Sentence], directory: Path, name: str = "the text") -> None:
-    """Encode sentences into ``directory``, which appears complete or not at all.
-
-    When another process completes the same directory first, its result stays.
+    """Encode sentences into ``directory``; see ``encode_numbered``.
 
     Args:
         sentences: as from ``read_sentences``: tokens, ``[]`` for an empty line, None at the end of a shard.
         directory: what to make; its parents are made too.
         name: what messages call the text.
+    """
+    encode_numbered(number_parts(sentences), directory, name)
+
+
+def encode_numbered(pieces: Iterable[Numbered], directory: Path, name: str) -> None:
+    """Encode pieces of text into ``directory``, which appears complete or not at all.
+
+    How the text is cut into pieces makes no difference. When another process completes the same directory first, its
+    result stays.
 
     Raises:
         UserError: when the text has no token, holds a boundary mark as a token or cannot be written.
@@ -59,7 +67,7 @@ def encode(sentences: Iterable[Sentence], directory: Path, name: str = "the text
     try:
         building.mkdir(parents=True)
         _remove_stale(directory)
-        _write(sentences, building, name)
+        _write(pieces, building, name)
         try:
             building.rename(directory)
         except OSError:
@@ -86,14 +94,17 @@ def _remove_stale(directory: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _write(sentences: Iterable[Sentence], directory: Path, name: str) -> None:
-    types = _Types()
-    counts = _write_in_order_of_appearance(sentences, directory, types)
+def _write(pieces: Iterable[Numbered], directory: Path, name: str) -> None:
+    with _Columns(directory) as columns:
+        for piece in pieces:
+            columns.add(piece)
+        columns.finish()
+    counts = columns.counts
     if not counts["n_tokens"]:
         raise UserError(
             f"{name} holds no tokens ({counts['n_empty_lines']} empty lines): give text with one sentence a line"
         )
-    new_id, longest = _write_types(directory, list(types))
+    new_id, longest = _write_types(directory, list(columns.types))
     type_counts = _renumber(column_path(directory, "ids"), new_id)
     type_counts[:2] = counts["n_sentences"]  # each boundary is predicted once a sentence
     _save(directory, "type_counts", type_counts)
@@ -101,76 +112,64 @@ def _write(sentences: Iterable[Sentence], directory: Path, name: str) -> None:
     _write_header(directory, header)
 
 
-class _Types(dict[str, int]):
-    """Ids of types in order of appearance, from 2; a new type gets its id when it is looked up."""
+class _Columns:
+    """First pass: the layout of the corpus on disk, with types numbered as they appear, from 2.
 
-    def __missing__(self, token: str) -> int:
-        if token in (BOS, EOS):
-            raise UserError(
-                f"the token {token} is the mark of a sentence boundary and may not occur in text; remove it"
-            )
-        self[token] = number = len(self) + 2
-        return number
+    Attributes:
+        types: the number of each type.
+    """
 
+    def __init__(self, directory: Path) -> None:
+        self.types: dict[str, int] = {}
+        self._open, names = contextlib.ExitStack(), ("ids", "starts", "documents")
+        self._files = {name: self._open.enter_context(column_path(directory, name).open("wb")) for name in names}
+        self._n_predictions = self._n_sentences = self._n_documents = self._n_empty_lines = 0
+        self._in_document = False
+        self._append("ids", np.zeros(1))
 
-class _Column:
-    """An array that grows on disk; its newest entries are in ``buffer``."""
-
-    def __init__(self, directory: Path, name: str) -> None:
-        self.buffer: array[int] = array(np.dtype(COLUMNS[name]).char)
-        self._file = column_path(directory, name).open("wb")
-        self._written = 0
-
-    def __len__(self) -> int:
-        return self._written + len(self.buffer)
-
-    def flush(self) -> None:
-        self._file.write(self.buffer)
-        self._written += len(self.buffer)
-        del self.buffer[:]
-
-    def __enter__(self) -> "_Column":
+    def __enter__(self) -> "_Columns":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._file.close()
+        self._open.close()
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """What the header tells of the text."""
+        return {
+            "n_tokens": self._n_predictions - self._n_sentences,
+            "n_sentences": self._n_sentences,
+            "n_documents": self._n_documents,
+            "n_empty_lines": self._n_empty_lines,
+        }
 
-def _write_in_order_of_appearance(sentences: Iterable[Sentence], directory: Path, types: _Types) -> dict[str, int]:
-    """First pass: the layout of the corpus with types numbered as they appear."""
-    n_empty_lines, document_ended = 0, True
-    type_id = types.__getitem__
-    with (
-        _Column(directory, "ids") as ids,
-        _Column(directory, "starts") as starts,
-        _Column(directory, "documents") as documents,
-    ):
-        for sentence in sentences:
-            if not sentence:
-                n_empty_lines += sentence is not None
-                document_ended = True
-                continue
-            if document_ended:
-                documents.buffer.append(len(starts))
-                document_ended = False
-            starts.buffer.append(len(ids))
-            ids.buffer.append(0)
-            ids.buffer.extend(map(type_id, sentence))
-            if len(ids.buffer) >= CHUNK:
-                for column in (ids, starts, documents):
-                    column.flush()
-        n_sentences, n_documents, n_predictions = len(starts), len(documents), len(ids)
-        documents.buffer.append(n_sentences)
-        starts.buffer.append(n_predictions)
-        ids.buffer.append(0)
-        for column in (ids, starts, documents):
-            column.flush()
-    return {
-        "n_tokens": n_predictions - n_sentences,
-        "n_sentences": n_sentences,
-        "n_documents": n_documents,
-        "n_empty_lines": n_empty_lines,
-    }
+    def add(self, piece: Numbered) -> None:
+        """Append a piece: each of its sentences is followed by a boundary, which is what ends a line."""
+        numbers = piece.numbers
+        ends = np.flatnonzero(numbers < FIRST_TOKEN)
+        sizes = np.diff(ends, prepend=-1)  # of the lines, with their ends
+        is_sentence = sizes > 1
+        follows_sentence = np.append(self._in_document, is_sentence[:-1])
+        first_of_document = (is_sentence & ~follows_sentence)[is_sentence]
+        sizes = sizes[is_sentence]
+        self._append("documents", self._n_sentences + np.flatnonzero(first_of_document))
+        self._append("starts", self._n_predictions + np.cumsum(sizes) - sizes)
+        known = self.types
+        new_number = [0, 0, *(known.setdefault(token, len(known) + FIRST_TOKEN) for token in piece.tokens)]
+        self._append("ids", np.array(new_number, np.int32)[np.delete(numbers, ends[~is_sentence])])
+        self._n_predictions += int(sizes.sum())
+        self._n_sentences += len(sizes)
+        self._n_documents += int(first_of_document.sum())
+        self._n_empty_lines += int((numbers[ends[~is_sentence]] == LINE_END).sum())
+        self._in_document = bool(is_sentence[-1]) if len(ends) else self._in_document
+
+    def finish(self) -> None:
+        """Append the ends of the last document and sentence."""
+        self._append("documents", np.array([self._n_sentences]))
+        self._append("starts", np.array([self._n_predictions]))
+
+    def _append(self, name: str, values: npt.NDArray[Any]) -> None:
+        self._files[name].write(values.astype(COLUMNS[name], copy=False).data)
 
 
 def _write_types(directory: Path, words: list[str]) -> tuple[npt.NDArray[np.int32], int]:

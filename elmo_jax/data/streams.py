@@ -1,6 +1,6 @@
 """Rows: which predictions each row of a batch reads, as a function of (seed, row, position)."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,11 +38,26 @@ class Window(NamedTuple):
 class _Plan(NamedTuple):
     """The next K units of b rows, enough for a window."""
 
-    per_epoch: I64  # [b, 1] units of a row in an epoch
-    number: I64  # [b, K] which unit of the row since epoch 0: epoch * per_epoch + index
+    epoch: I64  # [b, K]
+    # Hides tuple.index, which a plan has no use for.
+    index: I64  # type: ignore[assignment]  # [b, K] which unit of the row in that epoch
+    unit: I64  # [b, K] which unit of the corpus; 0 where ended
     first: I64  # [b, K] position in the corpus of the first prediction that is left
     end: I64  # [b, K] predictions of the row up to the end of the unit, from the start of the window
     ended: npt.NDArray[np.bool_]  # [b, K] beyond the last epoch: padding
+
+
+class _Pieces(NamedTuple):
+    """What a window reads: row after row, pieces of it that each lie within one sentence."""
+
+    planned: I64  # [P] which of the plan's b * K units it is of
+    sentence: I64  # [P] of the corpus
+    first: I64  # [P] position in the corpus of its first prediction
+    size: I64  # [P] its predictions in the window
+
+    def spread(self, values: npt.NDArray[Any], n_rows: int) -> npt.NDArray[Any]:
+        """A value of each piece, ``[P]``, at all of its predictions: ``[n_rows, predictions of a row]``."""
+        return np.repeat(values, self.size).reshape(n_rows, -1)
 
 
 class Rows:
@@ -77,7 +92,8 @@ class Rows:
     ) -> None:
         self.corpus, self.n_rows, self.rows = corpus, n_rows, rows
         self._seed, self._epochs, self._reset = seed, epochs, reset
-        self._bounds = corpus.starts if unit == "sentence" else corpus.starts[corpus.documents]
+        self._units_are_sentences = unit == "sentence"
+        self._bounds = corpus.starts if self._units_are_sentences else corpus.starts[corpus.documents]
         self.n_units = len(self._bounds) - 1
         if epochs is None and max(rows) >= n_rows:
             raise ValueError(f"{rows} are not among {n_rows} rows without an end")
@@ -113,9 +129,13 @@ class Rows:
         Returns:
             A window of ``T = number * length`` and int32 ``[number, b, 3]``, the positions after each part.
         """
-        plan = self._plan(position, number * length)
-        positions = np.stack([self._after(position, plan, (i + 1) * length) for i in range(number)])
-        return self._window(position, plan, number * length), positions
+        # And the prediction after them: the last targets are its inputs, the last position is its own.
+        plan = self._plan(position, number * length + 1)
+        pieces = self._pieces(plan, number * length + 1)
+        before = np.cumsum(pieces.size) - pieces.size
+        here = pieces.spread(pieces.first - before, len(position))
+        here += np.arange(here.size).reshape(here.shape)
+        return self._window(position, plan, pieces, here), self._positions(plan, pieces, here, length)
 
     def n_windows(self, length: int) -> int:
         """Windows of ``length`` from the start until all B rows of the run have ended: the same in every process."""
@@ -166,44 +186,71 @@ class Rows:
         first[:, :1] += offset
         size[:, :1] -= offset
         size[ended] = length
-        return _Plan(count, through, first, np.cumsum(size, axis=1), ended)
+        return _Plan(epoch, index, unit, first, np.cumsum(size, axis=1), ended)
 
-    def _after(self, position: Position, plan: _Plan, length: int) -> Position:
-        """The position after ``length`` predictions, at most those that the plan was made for."""
-        finished = ((plan.end <= length) & ~plan.ended).sum(1, keepdims=True)
-        epoch, index = np.divmod(plan.number[:, :1] + finished, plan.per_epoch)
-        begin = np.take_along_axis(plan.end, np.maximum(finished - 1, 0), axis=1)
-        offset = length - np.where(finished == 0, -position[:, 2:].astype(np.int64), begin)
-        if self._epochs is not None:
-            ended = (epoch >= self._epochs) | (self._count == 0)
-            epoch, index, offset = (
-                np.where(ended, end, x) for end, x in ((self._epochs, epoch), (0, index), (0, offset))
-            )
-        return np.concatenate([epoch, index, offset], axis=1).astype(np.int32)
+    def _pieces(self, plan: _Plan, length: int) -> _Pieces:
+        """The plan up to ``length`` predictions of each row, cut into sentences."""
+        planned, first, unit = np.arange(plan.end.size), plan.first.ravel(), plan.unit.ravel()
+        size = np.diff(np.minimum(plan.end, length), axis=1, prepend=0).ravel()
+        if self._units_are_sentences:
+            return _Pieces(planned, unit, first, size)
+        starts, end, ended = self.corpus.starts, first + size, plan.ended.ravel()
+        begin = np.searchsorted(starts, first, side="right") - 1
+        n_sentences = np.where(ended, size > 0, np.searchsorted(starts, end, side="left") - begin)
+        n_sentences[size == 0] = 0
+        planned = np.repeat(planned, n_sentences)
+        sentence = np.repeat(begin - np.cumsum(n_sentences) + n_sentences, n_sentences) + np.arange(len(planned))
+        first, end = np.maximum(first[planned], starts[sentence]), end[planned]
+        end = np.where(ended[planned], end, np.minimum(end, starts[sentence + 1]))
+        return _Pieces(planned, sentence, first, end - first)
 
-    def _window(self, position: Position, plan: _Plan, length: int) -> Window:
-        n_rows, n_units = plan.end.shape
-        # `piece` is, for each prediction, which of all the rows' units it belongs to.
-        parts = np.diff(np.minimum(plan.end, length), axis=1, prepend=0)
-        piece = np.repeat(np.arange(n_rows * n_units), parts.ravel()).reshape(n_rows, length)
-        begin = np.concatenate([np.zeros((n_rows, 1), np.int64), plan.end[:, :-1]], axis=1)
-        keep = ~plan.ended.ravel()[piece]
-        here = np.where(keep, (plan.first - begin).ravel()[piece] + np.arange(length), 0)
+    def _window(self, position: Position, plan: _Plan, pieces: _Pieces, here: I64) -> Window:
+        """The predictions at ``here``, but for the last of each row, whose inputs are targets only.
 
-        ids, starts = self.corpus.ids, self.corpus.starts
-        sentence = np.searchsorted(starts, here, side="right") - 1
-        mirrored = starts[sentence] + starts[sentence + 1] - here
-        inputs = np.stack([ids[here], _as_end(ids[mirrored])], axis=1)
-        targets = np.stack([_as_end(ids[here + 1]), ids[mirrored - 1]], axis=1)
-        reset = inputs[:, 0] == 0
+        In both directions a target is the next input, with one difference: a boundary in the text is what a sentence
+        of that direction begins with and what the sentence before it ends with.
+        """
+        n_rows, starts = len(here), self.corpus.starts
+        mirrored = pieces.spread(starts[pieces.sentence] + starts[pieces.sentence + 1], n_rows)
+        mirrored -= here
+        # Padding alone may be outside of the corpus.
+        forward, backward = (self.corpus.ids.take(places, mode="clip") for places in (here, mirrored))
+        padded = bool(plan.ended.any())
+        kept = ~pieces.spread(plan.ended.ravel()[pieces.planned], n_rows) if padded else np.ones(here.shape, bool)
+        if padded:
+            forward *= kept
+            backward *= kept
+        reset = forward[:, :-1] == 0
         if self._reset < 1:
-            epoch = (plan.number // plan.per_epoch).ravel()[piece]
-            reset &= chance(sentence, epoch_key(RESETS + (self._seed or 0), epoch)) < self._reset
+            reset &= pieces.spread(self._drawn(plan, pieces), n_rows)[:, :-1]
         reset[:, 0] |= ~position.any(axis=1)
-        both, zero = keep[:, None], np.int32(0)
-        return Window(np.where(both, inputs, zero), np.where(both, targets, zero), reset & keep, keep)
+        keep = kept[:, :-1]
+        inputs = np.stack([forward[:, :-1], _as_end(backward[:, :-1])], axis=1)
+        targets = np.stack([_as_end(forward[:, 1:]), backward[:, 1:]], axis=1)
+        if padded:
+            inputs *= keep[:, None]
+            targets *= keep[:, None]
+            reset &= keep
+        return Window(inputs, targets, reset, keep)
+
+    def _drawn(self, plan: _Plan, pieces: _Pieces) -> npt.NDArray[np.bool_]:
+        """Whether the LSTM state starts at zero at the sentence of each piece."""
+        key = epoch_key(RESETS + (self._seed or 0), plan.epoch.ravel()[pieces.planned])
+        return chance(pieces.sentence, key) < self._reset
+
+    def _positions(self, plan: _Plan, pieces: _Pieces, here: I64, length: int) -> Position:
+        """Int32 ``[number, b, 3]``, the positions after each ``length`` predictions: those of the next ones."""
+        n_read = here.shape[1]
+        following = np.arange(length, n_read, length)
+        number = np.arange(len(here))[:, None] * n_read + following
+        planned = pieces.planned[np.searchsorted(np.cumsum(pieces.size), number, side="right")]
+        offset = here[:, following] - self._bounds[plan.unit.ravel()[planned]]
+        positions = np.stack([plan.epoch.ravel()[planned], plan.index.ravel()[planned], offset], axis=-1)
+        if self._epochs is not None:
+            positions[plan.ended.ravel()[planned]] = self._epochs, 0, 0
+        return np.ascontiguousarray(positions.swapaxes(0, 1), np.int32)
 
 
 def _as_end(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Type ids at places where a boundary, which the corpus stores as ``<S>``, is read or predicted as ``</S>``."""
-    return np.where(ids == 0, np.int32(1), ids)
+    """Type ids at places where a boundary, which the corpus stores as ``<S>`` (0), is read or predicted as ``</S>``."""
+    return np.maximum(ids, np.int32(1))

@@ -34,6 +34,13 @@ def _ignore(n_bytes: int) -> None:
     pass
 
 
+class Piece(Protocol):
+    """A part of a text that ends with a line, and that can be read by itself, in another process too."""
+
+    def sentences(self) -> Iterator[Sentence]:
+        """Its sentences, checked."""
+
+
 @dataclass(frozen=True)
 class Source:
     """Text that can be read again and again.
@@ -43,12 +50,14 @@ class Source:
         files: everything the text is read from; when none of them changes, neither does the text.
         read: gives the sentences from the first to the last.
         variant: what the sentences depend on besides the files, such as the tokeniser.
+        pieces: gives the same sentences in pieces, with None at the end of each shard; None when nothing does.
     """
 
     name: str
     files: tuple[Path, ...]
     read: Callable[[Advance], Iterator[Sentence]]
     variant: str = ""
+    pieces: Callable[[Advance], Iterator[Piece | None]] | None = None
 
     @property
     def title(self) -> str:
@@ -60,7 +69,13 @@ class Source:
 def text_source(globs: str, segmentation: Segmentation = TOKENIZED_LINES) -> Source:
     """The shards that match comma separated ``globs``. Raises what ``expand`` raises."""
     files = tuple(expand(globs))
-    return Source("text", files, lambda advance: read_sentences(files, advance, segmentation), segmentation.variant)
+    return Source(
+        "text",
+        files,
+        lambda advance: read_sentences(files, advance, segmentation),
+        segmentation.variant,
+        lambda advance: _pieces(files, advance, segmentation),
+    )
 
 
 def pydoc_source(heldout: bool) -> Source:
@@ -113,19 +128,19 @@ def read_sentences(
         UserError: naming file and line, for invalid UTF-8, NUL bytes, a token ``<S>`` or ``</S>`` and lines of more
             than 64 MiB; naming the file when it cannot be read or its compressed data is damaged.
     """
-    for path in files:
-        for lines in _checked_lines(path, advance, segmentation):
-            yield from sentences_of(lines, segmentation)
-        yield None
+    for piece in _pieces(files, advance, segmentation):
+        if piece is None:
+            yield None
+        else:
+            yield from piece.sentences()
 
 
 def read_lines(
     files: Iterable[Path], advance: Advance = _ignore, segmentation: Segmentation = TOKENIZED_LINES
 ) -> Iterator[str]:
     """The lines that ``read_sentences`` cuts, without their ends: checked as there, with the same errors."""
-    for path in files:
-        for lines in _checked_lines(path, advance, segmentation):
-            yield from (line.removesuffix("\r") for line in lines)
+    for piece in filter(None, _pieces(files, advance, segmentation)):
+        yield from (line.removesuffix("\r") for line in piece.lines())
 
 
 def text_bytes(files: Iterable[Path]) -> int | None:
@@ -148,17 +163,13 @@ def text_bytes(files: Iterable[Path]) -> int | None:
     return total
 
 
-def _checked_lines(path: Path, advance: Advance, segmentation: Segmentation) -> Iterator[list[str]]:
-    """The lines of a file, some at a time; no token of them is a mark of a boundary."""
-    for block in _blocks(path, advance):
-        text = decode(block.data, block)
-        if block.offset == 0:
-            text = text.removeprefix("\ufeff")
-        lines = text.removesuffix("\n").split("\n")
-        if BOS in text or EOS in text:
-            for number, line in enumerate(lines, block.line):
-                refuse_boundaries(segmentation(line), f"{path}:{number}")
-        yield lines
+def _pieces(files: Iterable[Path], advance: Advance, segmentation: Segmentation) -> Iterator["_Lines | None"]:
+    """The files in blocks of whole lines, and None at the end of each."""
+    for path in files:
+        for block in _blocks(path, advance):
+            yield _Lines(block, segmentation)
+            del block  # while the next one is read, the last one need not be kept
+        yield None
 
 
 def sentences_of(lines: Iterable[str], segmentation: Segmentation) -> Iterator[Sentence]:
@@ -233,6 +244,28 @@ class _Block:
     def at(self, byte: int) -> tuple[str, str]:
         number = self.line + self.data.count(b"\n", 0, byte)
         return f"{self.path}:{number}", f"byte {self.offset + byte} of the file"
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Whole lines of a file as a ``Piece``."""
+
+    block: _Block
+    segmentation: Segmentation
+
+    def lines(self) -> list[str]:
+        """The lines without their ends; no token of them is the mark of a boundary."""
+        text = decode(self.block.data, self.block)
+        if self.block.offset == 0:
+            text = text.removeprefix("\ufeff")
+        lines = text.removesuffix("\n").split("\n")
+        if BOS in text or EOS in text:
+            for number, line in enumerate(lines, self.block.line):
+                refuse_boundaries(self.segmentation(line), f"{self.block.path}:{number}")
+        return lines
+
+    def sentences(self) -> Iterator[Sentence]:
+        return sentences_of(self.lines(), self.segmentation)
 
 
 def _blocks(path: Path, advance: Advance) -> Iterator[_Block]:

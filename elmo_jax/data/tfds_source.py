@@ -45,6 +45,7 @@ def tfds_source(
         files=text.files,
         read=text.read,
         variant=repr((info.full_name, split, feature, text.segmentation.variant)),
+        pieces=text.in_blocks,
     )
 
 
@@ -113,6 +114,34 @@ class _Record:
         return str(self), f"byte {byte} of its text"
 
 
+@dataclass(frozen=True)
+class _Records:
+    """Records that were read at once, as a ``Piece``."""
+
+    texts: list[bytes]
+    split: str
+    keys: range
+    path: Path
+    segmentation: Segmentation
+
+    def sentences(self) -> Iterator[Sentence]:
+        for key, text in zip(self.keys, self.texts, strict=True):
+            yield from self._sentences(text, _Record(self.split, key, self.path))
+
+    def _sentences(self, value: bytes, place: _Record) -> Iterator[Sentence]:
+        text = decode(value, place)
+        lines = text.removesuffix("\n").split("\n")
+        if BOS in text or EOS in text:
+            for line in lines:
+                refuse_boundaries(self.segmentation(line), str(place))
+        is_article = len(lines) > 1
+        if is_article:
+            yield None
+        yield from sentences_of(lines, self.segmentation)
+        if is_article:
+            yield None
+
+
 class _Text:
     """The text of a data source.
 
@@ -133,12 +162,19 @@ class _Text:
 
     def read(self, advance: Advance) -> Iterator[Sentence]:
         """The sentences of all records; see ``tfds_source``."""
+        for block in self.in_blocks(advance):
+            if block is None:
+                yield None
+            else:
+                yield from block.sentences()
+
+    def in_blocks(self, advance: Advance) -> Iterator[_Records | None]:
+        """The same, some records at a time, and None at the end of each file."""
         value_of = _value_reader(self._feature)
         n_bytes, n_records = sum(path.stat().st_size for path in self.files), len(self._data)
         for piece in self.pieces:
             for keys, records in self._blocks(piece):
-                for key, record in zip(keys, records, strict=True):
-                    yield from self._sentences(value_of(record), _Record(self._name, key, piece.path))
+                yield _Records(list(map(value_of, records)), self._name, keys, piece.path, self.segmentation)
                 advance(n_bytes * keys.stop // n_records - n_bytes * keys.start // n_records)
             yield None
 
@@ -152,19 +188,6 @@ class _Text:
             raise UserError(
                 f"{piece.path} is damaged ({str(error) or 'cut off'}): prepare the builder again"
             ) from error
-
-    def _sentences(self, value: bytes, place: _Record) -> Iterator[Sentence]:
-        text = decode(value, place)
-        lines = text.removesuffix("\n").split("\n")
-        if BOS in text or EOS in text:
-            for line in lines:
-                refuse_boundaries(self.segmentation(line), str(place))
-        is_article = len(lines) > 1
-        if is_article:
-            yield None
-        yield from sentences_of(lines, self.segmentation)
-        if is_article:
-            yield None
 
 
 def _value_reader(feature: str) -> Callable[[bytes], bytes]:

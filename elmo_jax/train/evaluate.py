@@ -1,5 +1,6 @@
 """Perplexity on held-out text, with the full normalised distribution and every token counted."""
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ from elmo_jax.train.step import EVAL_SPECS, EvalState, make_eval_step
 
 # Rows of a stateless evaluation, where their number does not matter to the result.
 STATELESS_ROWS = 32
+# Steps whose sums are fetched while later ones run: the device never waits for Python.
+IN_FLIGHT = 2
 
 
 @dataclass(frozen=True)
@@ -154,12 +157,23 @@ class Evaluator:
         sharding = self._devices.sharding(BY_ROWS)
         carry = jax.jit(lambda: zero_carry(self._config.model, n_rows), out_shardings=sharding)()
         totals = {"count": 0.0}
+        running: deque[Any] = deque()
         bar = Progress(corpus.n_predictions, 0, "tokens") if progress else None
+
+        def settle(allowed: int) -> None:
+            while len(running) > allowed:
+                for name, value in self._devices.scalars(running.popleft()).items():
+                    totals[name] = totals.get(name, 0.0) + value
+                if bar:
+                    bar.update(round(totals["count"]), {})
+
         for batch, _ in batches:
             carry, sums = self._step(EvalState(params, carry), self._devices.place_batch(batch))
-            totals = {name: totals.get(name, 0.0) + value for name, value in self._devices.scalars(sums).items()}
-            if bar:
-                bar.update(round(totals["count"]), {})
+            for value in sums.values():
+                value.copy_to_host_async()
+            running.append(sums)
+            settle(IN_FLIGHT)
+        settle(0)
         if bar:
             bar.close()
         return totals

@@ -27,6 +27,7 @@ from elmo_jax.errors import UserError
 # vocabulary themselves must be the same). The rest decides what is learnt, or which checkpoint is the best.
 CHANGEABLE = (
     "run_dir",
+    "compilation_cache",
     "init_from",
     "train.n_epochs",
     "train.n_steps",

@@ -3,7 +3,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elmo_jax.data.characters import BOS, BOW, EOS, EOW, N_CHARACTERS, PAD, character_ids, character_rows, utf8
+from elmo_jax.data import characters
+from elmo_jax.data.characters import (
+    BOS,
+    BOW,
+    EOS,
+    EOW,
+    N_CHARACTERS,
+    PAD,
+    CharacterTable,
+    character_ids,
+    character_rows,
+    utf8,
+)
 
 WIDTH = 50
 TOKENS = st.lists(st.text(max_size=12).filter(lambda token: token not in ("<S>", "</S>")))
@@ -68,3 +80,14 @@ def test_rows_of_flat_bytes_are_the_rows_of_the_tokens(words, width, data):
     ids = np.array(data.draw(st.lists(st.integers(0, len(types) - 1))), np.int32)
     expected = character_ids([types[i] for i in ids], width)
     np.testing.assert_array_equal(character_rows(flat, offsets, ids, width), expected)
+
+
+@pytest.mark.parametrize("kept", [1, 3, 100])
+def test_a_table_spells_the_types_it_keeps_and_all_others(encoded, documents, monkeypatch, kept):
+    monkeypatch.setattr(characters, "TYPES_KEPT", kept)
+    corpus = encoded([*documents, [["a-very-long-word", "é"]]])
+    table = CharacterTable(corpus.type_bytes, corpus.type_offsets, corpus.type_counts, 9)
+    for ids in (np.arange(corpus.n_types), np.array([7, 3, 0, 7]), np.array([], np.int32)):
+        rows = np.zeros((len(ids), 9), np.uint16)
+        table.spell(ids, rows)
+        np.testing.assert_array_equal(rows, character_ids([corpus.word(i) for i in ids], 9))

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elmo_jax.data import corpus as corpus_module
-from elmo_jax.data import encoding
+from elmo_jax.data import encoding, numbering
 from elmo_jax.data.characters import character_ids, character_rows, utf8
 from elmo_jax.data.corpus import Corpus, encode, open_corpus, prepare
 from elmo_jax.data.text import Source, text_source
@@ -77,6 +77,7 @@ def test_types_are_sorted_by_length_and_bytes(tmp_path_factory, sentences):
 def test_chunks_leave_no_trace(encoded, documents, monkeypatch):
     whole = encoded(documents)
     monkeypatch.setattr(encoding, "CHUNK", 7)
+    monkeypatch.setattr(numbering, "SENTENCES_AT_ONCE", 3)
     assert encoded(documents).fingerprint == whole.fingerprint
 
 
