@@ -1,9 +1,9 @@
 """Work that follows the data while shapes stay static: a function applied to the first ``n`` rows of a padded array.
 
 Used twice: the distinct types of a batch go through the character encoder, and the targets of a rare cluster through
-its part of the adaptive softmax. Rows are taken a chunk at a time, as many chunks as ``n`` needs. The backward pass
-computes each chunk anew, so that memory holds the intermediates of one chunk only, or has them kept. Nothing is dropped
-and nothing capped.
+its part of the adaptive softmax. Rows are taken a chunk at a time, as many chunks as ``n`` needs, and the backward
+pass computes each chunk anew, so memory holds the intermediates of one chunk only. Nothing is dropped and nothing
+capped.
 """
 
 from collections.abc import Callable
@@ -14,14 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from elmo_jax.model.residuals import Residuals
-
 Tree = Any
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 4, 5))
+@partial(jax.custom_vjp, nondiff_argnums=(0, 4))
 def compact(
-    function: Callable[[Tree, Tree], jax.Array], params: Tree, rows: Tree, n: jax.Array, chunk: int, keep: bool = False
+    function: Callable[[Tree, Tree], jax.Array], params: Tree, rows: Tree, n: jax.Array, chunk: int
 ) -> jax.Array:
     """``function(params, rows)`` for the first ``n`` rows, zeros for the rest.
 
@@ -32,7 +30,6 @@ def compact(
         rows: tree of arrays that share their first dimension R; gradients flow to floating leaves.
         n: int32 scalar, 0 <= n <= R.
         chunk: rows worked off at a time.
-        keep: for gradients, keep what ``jax.vjp`` of the function keeps for all R rows, instead of computing it anew.
 
     Returns:
         Array ``[R, ...]``.
@@ -47,97 +44,63 @@ def compact(
 def _forward(
     function: Callable[[Tree, Tree], jax.Array], params: Tree, rows: Tree, n: jax.Array, chunk: int
 ) -> jax.Array:
-    chunks = _Chunks(rows, n, chunk)
+    size = _size(rows)
+    chunk = min(chunk, size)
+    shape = jax.eval_shape(lambda p, r: function(p, _take(r, 0, chunk)), params, rows)
 
     def body(i: jax.Array, out: jax.Array) -> jax.Array:
-        return chunks.put(out, i, function(params, chunks.take(rows, i)))
+        start = jnp.minimum(i * chunk, size - chunk)
+        value = function(params, _take(rows, start, chunk))
+        row = start + jnp.arange(chunk)
+        return jax.lax.dynamic_update_slice_in_dim(out, _mask(value, row < n), start, 0)
 
-    return jax.lax.fori_loop(0, chunks.number, body, chunks.room(function, params, rows))
-
-
-def _forward_rule(
-    function: Any, params: Tree, rows: Tree, n: jax.Array, chunk: int, keep: bool
-) -> tuple[jax.Array, Tree]:
-    if not keep:
-        return _forward(function, params, rows, n, chunk), (params, rows, n, None)
-    chunks = _Chunks(rows, n, chunk)
-    residuals = Residuals(function, params, chunks.take(rows, 0))
-    like = jax.eval_shape(residuals.of_rows, params, chunks.take(rows, 0))[1]
-    kept = [jax.lax.empty((chunks.most, *leaf.shape), leaf.dtype) for leaf in like]
-
-    def body(i: jax.Array, loop: Tree) -> Tree:
-        out, kept = loop
-        value, new = residuals.of_rows(params, chunks.take(rows, i))
-        kept = [jax.lax.dynamic_update_index_in_dim(all_, one, i, 0) for all_, one in zip(kept, new, strict=True)]
-        return chunks.put(out, i, value), kept
-
-    out, kept = jax.lax.fori_loop(0, chunks.number, body, (chunks.room(function, params, rows), kept))
-    return out, (params, rows, n, kept)
+    return jax.lax.fori_loop(0, _n_chunks(n, chunk), body, jnp.zeros((size, *shape.shape[1:]), shape.dtype))
 
 
-def _backward_rule(function: Any, chunk: int, keep: bool, saved: Tree, cotangent: jax.Array) -> Tree:
-    params, rows, n, kept = saved
-    chunks = _Chunks(rows, n, chunk)
-    if keep:
-        residuals = Residuals(function, params, chunks.take(rows, 0))
-        pullback = residuals.pullback(params, chunks.take(rows, 0))
+def _forward_rule(function: Any, params: Tree, rows: Tree, n: jax.Array, chunk: int) -> tuple[jax.Array, Tree]:
+    return _forward(function, params, rows, n, chunk), (params, rows, n)
 
-    def gradients(i: jax.Array, d_value: jax.Array) -> tuple[Tree, Tree]:
-        if keep:
-            return pullback([jax.lax.dynamic_index_in_dim(leaf, i, 0, keepdims=False) for leaf in kept], d_value)
-        grads: tuple[Tree, Tree] = jax.vjp(function, params, chunks.take(rows, i))[1](d_value)
-        return grads
+
+def _backward_rule(function: Any, chunk: int, saved: Tree, cotangent: jax.Array) -> Tree:
+    params, rows, n = saved
+    size = _size(rows)
+    chunk = min(chunk, size)
+    (p_floats, p_merge), (r_floats, r_merge) = _split(params), _split(rows)
 
     def body(i: jax.Array, sums: Tree) -> Tree:
         p_sums, r_sums = sums
-        p_grads, r_grads = map(_floats, gradients(i, chunks.take_fresh(cotangent, i)))
-        r_sums = [chunks.add(total, i, new) for total, new in zip(r_sums, r_grads, strict=True)]
-        return [total + new for total, new in zip(p_sums, p_grads, strict=True)], r_sums
+        start = jnp.minimum(i * chunk, size - chunk)
+        row = start + jnp.arange(chunk)
+        # The last chunk starts early enough to fit: rows that an earlier chunk has had count once.
+        fresh = (row >= i * chunk) & (row < n)
+        here = _take(r_merge(r_floats), start, chunk)
+        here_floats, here_merge = _split(here)
+        _, vjp = jax.vjp(lambda p, r: function(p_merge(p), here_merge(r)), p_floats, here_floats)
+        p_grads, r_grads = vjp(_mask(_take(cotangent, start, chunk), fresh))
+        r_sums = [
+            jax.lax.dynamic_update_slice_in_dim(s, _take(s, start, chunk) + g, start, 0)
+            for s, g in zip(r_sums, r_grads, strict=True)
+        ]
+        return [s + g for s, g in zip(p_sums, p_grads, strict=True)], r_sums
 
-    zeros = tuple([jnp.zeros_like(leaf) for leaf in _floats(tree)] for tree in (params, rows))
-    p_sums, r_sums = jax.lax.fori_loop(0, chunks.number, body, zeros)
+    zeros = ([jnp.zeros_like(p) for p in p_floats], [jnp.zeros_like(r) for r in r_floats])
+    p_sums, r_sums = jax.lax.fori_loop(0, _n_chunks(n, chunk), body, zeros)
     return _cotangent(params, p_sums), _cotangent(rows, r_sums), _cotangent(n, [])
 
 
 compact.defvjp(_forward_rule, _backward_rule)
 
 
-class _Chunks:
-    """Where the chunks of padded rows lie. The last one starts early enough to fit, on rows of the one before it."""
+def _size(rows: Tree) -> int:
+    return jax.tree.leaves(rows)[0].shape[0]
 
-    def __init__(self, rows: Tree, n: jax.Array, chunk: int) -> None:
-        self._size = jax.tree.leaves(rows)[0].shape[0]
-        self._n, self._chunk = n, min(chunk, self._size)
-        self.number = (n + self._chunk - 1) // self._chunk
-        self.most = -(-self._size // self._chunk)
 
-    def take(self, rows: Tree, i: int | jax.Array) -> Tree:
-        """The rows of chunk ``i``."""
-        return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, self._start(i), self._chunk, 0), rows)
+def _n_chunks(n: jax.Array, chunk: int) -> jax.Array:
+    return (n + chunk - 1) // chunk
 
-    def take_fresh(self, x: jax.Array, i: jax.Array) -> jax.Array:
-        """Those of an array, zero where an earlier chunk has had the row and past the rows in use."""
-        row = self._rows(i)
-        return _mask(self.take(x, i), (row >= i * self._chunk) & (row < self._n))
 
-    def put(self, out: jax.Array, i: jax.Array, value: jax.Array) -> jax.Array:
-        """``out`` with the values of chunk ``i``, zero past the rows in use."""
-        return jax.lax.dynamic_update_slice_in_dim(out, _mask(value, self._rows(i) < self._n), self._start(i), 0)
-
-    def add(self, total: jax.Array, i: jax.Array, new: jax.Array) -> jax.Array:
-        """``total`` with ``new`` added at the rows of chunk ``i``."""
-        return jax.lax.dynamic_update_slice_in_dim(total, self.take(total, i) + new, self._start(i), 0)
-
-    def room(self, function: Callable[[Tree, Tree], jax.Array], params: Tree, rows: Tree) -> jax.Array:
-        """Zeros for the values of all rows."""
-        value = jax.eval_shape(function, params, jax.eval_shape(lambda: self.take(rows, 0)))
-        return jnp.zeros((self._size, *value.shape[1:]), value.dtype)
-
-    def _start(self, i: int | jax.Array) -> jax.Array:
-        return jnp.minimum(i * self._chunk, self._size - self._chunk)
-
-    def _rows(self, i: jax.Array) -> jax.Array:
-        return self._start(i) + jnp.arange(self._chunk)
+def _take(rows: Tree, start: int | jax.Array, chunk: int) -> Tree:
+    return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, chunk, 0), rows)
 
 
 def _mask(value: jax.Array, keep: jax.Array) -> jax.Array:
@@ -148,8 +111,15 @@ def _is_float(leaf: jax.Array) -> bool:
     return bool(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact))
 
 
-def _floats(tree: Tree) -> list[jax.Array]:
-    return [leaf for leaf in jax.tree.leaves(tree) if _is_float(leaf)]
+def _split(tree: Tree) -> tuple[list[jax.Array], Callable[[list[jax.Array]], Tree]]:
+    """The floating leaves of a tree, and the function that puts such leaves back among the others."""
+    leaves, structure = jax.tree.flatten(tree)
+
+    def merge(floats: list[jax.Array]) -> Tree:
+        parts = iter(floats)
+        return jax.tree.unflatten(structure, [next(parts) if _is_float(leaf) else leaf for leaf in leaves])
+
+    return [leaf for leaf in leaves if _is_float(leaf)], merge
 
 
 def _cotangent(tree: Tree, floats: list[jax.Array]) -> Tree:

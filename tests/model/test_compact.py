@@ -25,10 +25,9 @@ def example():
     return params, rows, jnp.asarray(rng.normal(size=(ROWS, 3)), jnp.float32)
 
 
-@pytest.mark.parametrize("keep", [False, True], ids=["computed anew", "kept"])
 @pytest.mark.parametrize("chunk", [1, 3, 4, 11, 50])
 @pytest.mark.parametrize("n", [0, 1, 4, 10, 11])
-def test_equals_the_plain_function_on_the_first_rows_and_zero_on_the_rest(n, chunk, keep):
+def test_equals_the_plain_function_on_the_first_rows_and_zero_on_the_rest(n, chunk):
     params, rows, weight = example()
     used = (jnp.arange(ROWS) < n)[:, None]
 
@@ -39,7 +38,7 @@ def test_equals_the_plain_function_on_the_first_rows_and_zero_on_the_rest(n, chu
         return jnp.where(used, affine(params, rows), 0)
 
     def compacted(params, rows):
-        return compact(affine, params, rows, jnp.int32(n), chunk, keep)
+        return compact(affine, params, rows, jnp.int32(n), chunk)
 
     got = jax.jit(compacted)(params, rows)
     np.testing.assert_allclose(got, jax.jit(plain)(params, rows), atol=1e-6)
