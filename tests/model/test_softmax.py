@@ -62,8 +62,10 @@ def test_log_prob_is_the_entry_of_the_distribution(config, targets):
 def test_adaptive_and_full_train_on_the_exact_distribution(config):
     module, params = layer(config)
     hidden, target = example()
-    loss, log_prob = (run(module, method, params, hidden, target) for method in ("loss", "log_prob"))
-    np.testing.assert_array_equal(loss, -log_prob)
+    weight = jnp.linspace(0, 2, target.size).reshape(target.shape)
+    total, nll = run(module, "loss", params, hidden, target, weight)
+    np.testing.assert_array_equal(nll, -run(module, "log_prob", params, hidden, target))
+    np.testing.assert_allclose(total, (nll * weight).sum(), rtol=1e-6)
 
 
 def test_adaptive_without_clusters_is_the_full_softmax():
@@ -72,7 +74,7 @@ def test_adaptive_without_clusters_is_the_full_softmax():
     hidden, target = example()
     renamed = {"params": {name.removeprefix("head_"): value for name, value in params["params"].items()}}
     np.testing.assert_array_equal(
-        run(module, "loss", params, hidden, target), run(full, "loss", renamed, hidden, target)
+        run(module, "log_prob", params, hidden, target), run(full, "log_prob", renamed, hidden, target)
     )
 
 
@@ -83,7 +85,9 @@ def test_sampled_with_every_word_drawn_is_the_full_softmax(n_samples):
     hidden, target = example()
 
     def loss(module, params):
-        return run(module, "loss", params, hidden, target, jax.random.key(7)).mean()
+        return run(module, "loss", params, hidden, target, jnp.full(target.shape, 1 / target.size), jax.random.key(7))[
+            0
+        ]
 
     got, wanted = (jax.value_and_grad(lambda p, m=m: loss(m, p))(params) for m in (module, full))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, wanted)
@@ -110,8 +114,8 @@ def test_a_drawn_word_that_is_the_target_is_not_its_own_rival():
     # A rival logit equal to the target's bounds the probability by one half.
     strong = jax.tree.map(np.copy, params)
     strong["params"]["bias"][0] += 50.0
-    loss = run(module, "loss", strong, hidden, target, jax.random.key(0))
-    assert (loss < 1e-3).all()
+    _, nll = run(module, "loss", strong, hidden, target, jnp.ones(target.shape), jax.random.key(0))
+    assert (nll < 1e-3).all()
 
 
 @pytest.mark.parametrize("targets", ["mixed", "all in one tail", "all the same"])
@@ -121,7 +125,7 @@ def test_gradients_agree_with_finite_differences(config, targets):
     hidden, target = example(targets)
 
     def loss(hidden, params):
-        return run(module, "loss", params, hidden, target, jax.random.key(5)).sum()
+        return run(module, "loss", params, hidden, target, jnp.ones(target.shape), jax.random.key(5))[0]
 
     loss = jax.jit(loss)
     gradient = jax.jit(jax.grad(loss, (0, 1)))(hidden, params)
