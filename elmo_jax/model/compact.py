@@ -66,7 +66,7 @@ compact.defvjp(_compact_forward, _compact_backward)
 
 
 def weighted_sum(
-    function: Function, params: Tree, rows: Tree, weight_R: jax.Array, n: jax.Array, chunk: int, first: Any = 0
+    function: Function, params: Tree, rows: Tree, weight_R: jax.Array, n: Any, chunk: int, first: Any = 0
 ) -> tuple[jax.Array, jax.Array]:
     """``(function(params, rows) * weight).sum()`` over ``n`` rows from ``first`` on, and the value of every row.
 
@@ -92,14 +92,14 @@ def weighted_sum(
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 5))
 def _weighted_sum(
-    function: Function, params: Tree, rows: Tree, weight_R: jax.Array, n: jax.Array, chunk: int, first: Any
+    function: Function, params: Tree, rows: Tree, weight_R: jax.Array, n: Any, chunk: int, first: Any
 ) -> tuple[jax.Array, jax.Array]:
     value_R = compact(function, params, rows, n, chunk, first)
     return (value_R * weight_R).sum(), value_R
 
 
 def _sum_forward(
-    function: Function, params: Tree, rows: Tree, weight_R: jax.Array, n: jax.Array, chunk: int, first: Any
+    function: Function, params: Tree, rows: Tree, weight_R: jax.Array, n: Any, chunk: int, first: Any
 ) -> tuple[tuple[jax.Array, jax.Array], Tree]:
     value_R, p_sums, r_sums = _with_gradients(function, params, rows, weight_R, n, chunk, first)
     saved = _cotangent(params, p_sums), _cotangent(rows, r_sums), value_R, _cotangent(n, []), _cotangent(first, [])

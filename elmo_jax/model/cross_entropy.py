@@ -44,7 +44,8 @@ def linear_cross_entropy(
         gradient flows through them.
     """
     size, (n_words, _) = len(target_N), kernel_VP.shape
-    n, first, weight_N = jnp.int32(size if n is None else n), jnp.int32(first), jax.lax.stop_gradient(weight_N)
+    weight_N = jax.lax.stop_gradient(weight_N)
+    n, first = jnp.int32(size if n is None else n), jnp.int32(first)
     chunk, block = chunk_and_block(size, n_words)
     if block == n_words:
         # With positions leading in both factors, the gradient of the kernel is the faster product.
