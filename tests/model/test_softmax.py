@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from elmo_jax.config import Softmax
+from elmo_jax.model import cross_entropy, softmax
 from elmo_jax.model.clusters import Clusters, choose_cutoffs, tail_dim
 from elmo_jax.model.softmax import expected_tries, log_inclusion, make_softmax
 from tests.model.parameters import random_parameters
@@ -36,6 +37,8 @@ def example(targets="mixed"):
         "all in the head": rng.integers(0, 10, (2, N)),
         "all in one tail": rng.integers(12, 40, (2, N)),
         "all the same": np.full((2, N), WORDS - 1),
+        "none in one tail": rng.choice([3, 11, 50], (2, N)),
+        "one row each": np.where(np.arange(2 * N) < 3, [[20, 11, 50] + (2 * N - 3) * [4]], 4).reshape(2, N),
     }
     return hidden, jnp.asarray(words[targets])
 
@@ -66,6 +69,44 @@ def test_adaptive_and_full_train_on_the_exact_distribution(config):
     total, nll = run(module, "loss", params, hidden, target, weight)
     np.testing.assert_array_equal(nll, -run(module, "log_prob", params, hidden, target))
     np.testing.assert_allclose(total, (nll * weight).sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("cut", [(1, 1), (4, 7), (3, WORDS), (50, WORDS)], ids=str)
+def test_values_and_gradients_of_the_adaptive_softmax_are_those_of_its_whole_distribution(cut, monkeypatch):
+    """For any targets, chunks and blocks; the whole distribution is plain products, of which JAX takes the gradient."""
+    monkeypatch.setattr(cross_entropy, "chunk_and_block", lambda size, words: (min(cut[0], size), min(cut[1], words)))
+    monkeypatch.setattr(softmax, "PROJECTED", cut[0])
+    module, params = layer(KINDS[0])
+    weight = jnp.asarray(np.random.default_rng(3).normal(size=(2, N)), jnp.float32)
+
+    def plain(params, hidden, target):
+        whole = module.apply(params, hidden.reshape(-1, WIDTH), method="log_probs")
+        return -(jnp.take_along_axis(whole, target.reshape(-1, 1), axis=1).ravel() * weight.ravel()).sum()
+
+    def fast(params, hidden, target):
+        return module.apply(params, hidden, target, weight, method="loss")[0]
+
+    fast, plain = (jax.jit(jax.value_and_grad(f, (0, 1))) for f in (fast, plain))
+    for targets in ("mixed", "all in the head", "all in one tail", "all the same", "none in one tail", "one row each"):
+        inputs = params, *example(targets)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5), fast(*inputs), plain(*inputs))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_large_tail_has_no_second_table_and_no_logits_of_all_its_rows(dtype):
+    size, words = 4096, 200_000
+    module = make_softmax(KINDS[0], Clusters(words, (1000, 20_000)), 64, dtype)
+    hidden, target = jax.ShapeDtypeStruct((1, size, 64), dtype), jax.ShapeDtypeStruct((1, size), jnp.int32)
+    weight = jax.ShapeDtypeStruct((1, size), jnp.float32)
+    params = jax.eval_shape(lambda h, t: module.init(jax.random.key(0), h, t, method="log_prob"), hidden, target)
+
+    def loss(params, hidden, target, weight):
+        return module.apply(params, hidden, target, weight, method="loss")[0]
+
+    plan = jax.jit(jax.grad(loss)).lower(params, hidden, target, weight).compile().memory_analysis()
+    table = 4 * 180_000 * 16
+    assert plan.temp_size_in_bytes < 2 * table
+    assert table < plan.output_size_in_bytes < 1.5 * table
 
 
 def test_adaptive_without_clusters_is_the_full_softmax():
