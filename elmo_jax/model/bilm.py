@@ -125,13 +125,22 @@ class BiLM(nn.Module):
         layers[-1] = self._dropout(x_DTBP, dropout_keys_B, len(self.lstm))
         return layers, jax.tree.map(lambda *s: jnp.stack(s, axis=1), *states)
 
-    def nll(self, top_DTBP: jax.Array, targets_DTB: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Training loss of every prediction, float32 ``[D, T, B]`` in nats; ``key`` draws a sampled softmax's words."""
-        return self._softmax_loss(self.softmax.loss, top_DTBP, targets_DTB, key)
+    def loss(
+        self, top_DTBP: jax.Array, targets_DTB: jax.Array, weight_DTB: jax.Array, key: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """The weighted sum of the training losses of all predictions, and these: float32, ``[D, T, B]``, in nats.
+
+        The sum alone has gradients, and none with respect to the weights, which it needs to know for that; ``key``
+        draws a sampled softmax's words.
+        """
+        top_DNP, targets_DN = self._flat(top_DTBP.astype(self.dtype)), self._flat(targets_DTB)
+        total, nll_DN = self.softmax.loss(top_DNP, targets_DN, self._flat(weight_DTB), key)
+        return total, nll_DN.reshape(targets_DTB.shape)
 
     def log_prob(self, top_DTBP: jax.Array, targets_DTB: jax.Array) -> jax.Array:
-        """Exact log-probability of every target, float32 ``[D, T, B]``."""
-        return self._softmax_loss(self.softmax.log_prob, top_DTBP, targets_DTB)
+        """Exact log-probability of every target, float32 ``[D, T, B]``; it has no gradient."""
+        log_prob_DN = self.softmax.log_prob(self._flat(top_DTBP.astype(self.dtype)), self._flat(targets_DTB))
+        return log_prob_DN.reshape(targets_DTB.shape)
 
     def log_probs(self, top_NP: jax.Array) -> jax.Array:
         """Exact log-probability of every word at every position, float32 ``[N, V]``: for few positions."""
@@ -142,12 +151,10 @@ class BiLM(nn.Module):
         layers, _ = self(*inputs)
         return self.log_prob(layers[-1], jnp.zeros(layers[-1].shape[:-1], jnp.int32))
 
-    def _softmax_loss(
-        self, method: Any, top_DTBP: jax.Array, targets_DTB: jax.Array, *key: jax.Array | None
-    ) -> jax.Array:
-        d, t, b, p = top_DTBP.shape
-        flat_DNP = top_DTBP.reshape(d, t * b, p).astype(self.dtype)
-        return method(flat_DNP, targets_DTB.reshape(d, t * b), *key).reshape(d, t, b)
+    @staticmethod
+    def _flat(x_DTB: jax.Array) -> jax.Array:
+        d, t, b, *rest = x_DTB.shape
+        return x_DTB.reshape(d, t * b, *rest)
 
     def _dropout(self, x_DTBP: jax.Array, keys_B: jax.Array | None, site: int) -> jax.Array:
         """Inverted dropout of the input of layer ``site``, where the softmax counts as the last layer.

@@ -1,7 +1,8 @@
 """Output distributions over the vocabulary: adaptive (Grave et al. 2017), full, and sampled (as in bilm-tf).
 
 All three have a training loss, exact log-probabilities of given words and the whole exact distribution. One output
-layer serves all directions. Sums and results are float32.
+layer serves all directions. Sums and results are float32. A training loss is a weighted sum over positions, so that its
+gradient can be had with it, while the logits are there (``cross_entropy``).
 """
 
 import math
@@ -14,13 +15,13 @@ import numpy as np
 
 from elmo_jax import config as configuration
 from elmo_jax.model.clusters import Clusters, tail_dim
-from elmo_jax.model.compact import compact
-from elmo_jax.model.cross_entropy import linear_cross_entropy
+from elmo_jax.model.compact import compact, weighted_sum
+from elmo_jax.model.cross_entropy import chunk_and_block, linear_cross_entropy
 from elmo_jax.model.initializers import normal, zeros
 from elmo_jax.model.word_table import WordEncoder
 
-# Rows of a tail worked off at a time: an eighth of all, or as many as have so many logits, but not fewer than this.
-CHUNK_LOGITS, MIN_CHUNK = 2**20, 8
+# Positions whose hidden vectors are projected into a tail at a time.
+PROJECTED = 128
 
 
 class FullSoftmax(nn.Module):
@@ -45,14 +46,28 @@ class FullSoftmax(nn.Module):
             self.kernel = self.shared.embedding
         self.bias = self.param("bias", zeros, (self.n_words,))
 
-    def loss(self, hidden_DNP: jax.Array, target_DN: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Training loss of every position, float32 ``[D, N]``; ``key`` is not used."""
-        return -self.log_prob(hidden_DNP, target_DN)
+    def loss(
+        self, hidden_DNP: jax.Array, target_DN: jax.Array, weight_DN: jax.Array, key: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """The training loss.
+
+        Args:
+            hidden_DNP: hidden vectors.
+            target_DN: int32, words to predict.
+            weight_DN: float32, factors of the positions; no gradient flows to them.
+            key: not used.
+
+        Returns:
+            The weighted sum of the losses of all positions, float32, and these, float32 ``[D, N]``, in nats. Only the
+            sum has gradients.
+        """
+        hidden_NP, target_N, weight_N = hidden_DNP.reshape(-1, self.width), target_DN.ravel(), weight_DN.ravel()
+        total, nll_N = linear_cross_entropy(hidden_NP, self.kernel, self.bias, target_N, weight_N)
+        return total, nll_N.reshape(target_DN.shape)
 
     def log_prob(self, hidden_DNP: jax.Array, target_DN: jax.Array) -> jax.Array:
-        """Exact log-probability of every target, float32 ``[D, N]``."""
-        hidden_NP = hidden_DNP.reshape(-1, self.width)
-        return -linear_cross_entropy(hidden_NP, self.kernel, self.bias, target_DN.reshape(-1)).reshape(target_DN.shape)
+        """Exact log-probability of every target, float32 ``[D, N]``; it has no gradient."""
+        return -FullSoftmax.loss(self, hidden_DNP, target_DN, jnp.ones(target_DN.shape))[1]
 
     def log_probs(self, hidden_NP: jax.Array) -> jax.Array:
         """Log-probability of every word, float32 ``[N, V]``."""
@@ -73,23 +88,30 @@ class SampledSoftmax(FullSoftmax):
 
     n_samples: int = 8192
 
-    def loss(self, hidden_DNP: jax.Array, target_DN: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Training loss of every position, float32 ``[D, N]``; ``key`` draws the words."""
+    def loss(
+        self, hidden_DNP: jax.Array, target_DN: jax.Array, weight_DN: jax.Array, key: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """As that of the full softmax; ``key`` draws the words."""
         if key is None:
             raise ValueError("the sampled softmax needs a random key for its training loss")
         keys = jax.random.split(key, target_DN.shape[0])
-        return jnp.stack([self._loss(*x) for x in zip(hidden_DNP, target_DN, keys, strict=True)])
+        losses = [self._loss(*x) for x in zip(hidden_DNP, target_DN, weight_DN, keys, strict=True)]
+        totals, nll_DN = zip(*losses, strict=True)
+        return jnp.stack(totals).sum(), jnp.stack(nll_DN)
 
-    def _loss(self, hidden_NP: jax.Array, target_N: jax.Array, key: jax.Array) -> jax.Array:
-        n_samples = min(self.n_samples, self.n_words)
+    def _loss(
+        self, hidden_NP: jax.Array, target_N: jax.Array, weight_N: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        n_samples, n = min(self.n_samples, self.n_words), len(target_N)
         law_V = jnp.log(jnp.log1p(1 / (jnp.arange(self.n_words) + 1.0)) / math.log(self.n_words + 1))
         _, drawn_S = jax.lax.top_k(law_V + jax.random.gumbel(key, (self.n_words,)), n_samples)
         offset_V = self.bias - log_inclusion(law_V, n_samples)
         kernel_NP = self.kernel[target_N].astype(self.dtype)
         true_N = (hidden_NP * kernel_NP).sum(axis=-1, dtype=jnp.float32) + offset_V[target_N]
-        drawn = {"kernel": self.kernel[drawn_S], "bias": offset_V[drawn_S], "word": drawn_S}
-        rows = {"hidden": hidden_NP, "true": true_N, "target": target_N}
-        return compact(_sampled_loss, drawn, rows, jnp.int32(len(target_N)), _chunk(len(target_N), n_samples))
+        drawn = {"kernel_PS": self.kernel[drawn_S].T, "bias_S": offset_V[drawn_S], "word_S": drawn_S}
+        rows = {"hidden_NP": hidden_NP, "true_N": true_N, "target_N": target_N}
+        chunk, _ = chunk_and_block(n, n_samples)
+        return weighted_sum(_sampled_nll, drawn, rows, jax.lax.stop_gradient(weight_N), jnp.int32(n), chunk)
 
 
 class AdaptiveSoftmax(nn.Module):
@@ -121,32 +143,38 @@ class AdaptiveSoftmax(nn.Module):
             "bias": self.param(f"tail_{k}_bias", zeros, (n_words,)),
         }
 
-    def loss(self, hidden_DNP: jax.Array, target_DN: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Training loss of every position, float32 ``[D, N]``, exactly normalised; ``key`` is not used."""
-        hidden_NP, target_N = hidden_DNP.reshape(-1, self.width), target_DN.reshape(-1)
-        cluster_N = sum((target_N >= start).astype(jnp.int32) for start, _ in self.clusters.tails)
+    def loss(
+        self, hidden_DNP: jax.Array, target_DN: jax.Array, weight_DN: jax.Array, key: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """As that of the full softmax, exactly normalised; ``key`` is not used."""
+        target_N, n = target_DN.ravel(), target_DN.size
+        cluster_N = (target_N[:, None] >= jnp.array([start for start, _ in self.clusters.tails], int)).sum(axis=1)
+        # Positions in the order of their clusters: those of a tail are one range.
+        order_N = jnp.argsort(cluster_N) if self.tails else jnp.arange(n)
+        place_N = jnp.zeros_like(order_N).at[order_N].set(jnp.arange(n), unique_indices=True)
+        hidden_NP = _permuted(hidden_DNP.reshape(-1, self.width), order_N, place_N)
+        target_N, cluster_N, weight_N = (x[order_N] for x in (target_N, cluster_N, weight_DN.ravel()))
         head_N = jnp.where(cluster_N == 0, target_N, self.clusters.head + cluster_N - 1)
-        loss_N = linear_cross_entropy(hidden_NP, self.head_kernel, self.head_bias, head_N)
-        n = len(target_N)
-        for k, (start, end) in enumerate(self.clusters.tails):
-            # The rows of this cluster first; only as many chunks as they fill are computed.
-            mine_N: Any = cluster_N == k + 1
-            order_N = jnp.nonzero(mine_N, size=n, fill_value=0)[0]
-            rows = {"hidden": hidden_NP[order_N], "target": jnp.maximum(target_N[order_N] - start, 0)}
-            tail_N = compact(_tail_loss, self.tails[k], rows, mine_N.sum(dtype=jnp.int32), _chunk(n, end - start))
-            loss_N = loss_N.at[order_N].add(tail_N)
-        return loss_N.reshape(target_DN.shape)
+        total, nll_N = linear_cross_entropy(hidden_NP, self.head_kernel, self.head_bias, head_N, weight_N)
+        for k, (start, _) in enumerate(self.clusters.tails):
+            rows = (cluster_N == k + 1).sum(dtype=jnp.int32), (cluster_N <= k).sum(dtype=jnp.int32)
+            tail = self.tails[k]
+            inner_NQ = compact(_project, tail["projection"], hidden_NP, rows[0], PROJECTED, rows[1])
+            inner = inner_NQ, tail["kernel"], tail["bias"], target_N - start, weight_N
+            tail_total, tail_N = linear_cross_entropy(*inner, *rows)
+            total, nll_N = total + tail_total, nll_N + tail_N
+        return total, nll_N[place_N].reshape(target_DN.shape)
 
     def log_prob(self, hidden_DNP: jax.Array, target_DN: jax.Array) -> jax.Array:
-        """Exact log-probability of every target, float32 ``[D, N]``."""
-        return -self.loss(hidden_DNP, target_DN)
+        """Exact log-probability of every target, float32 ``[D, N]``; it has no gradient."""
+        return -self.loss(hidden_DNP, target_DN, jnp.ones(target_DN.shape))[1]
 
     def log_probs(self, hidden_NP: jax.Array) -> jax.Array:
         """Log-probability of every word, float32 ``[N, V]``."""
         head_NH = jax.nn.log_softmax(_linear(hidden_NP, self.head_kernel, self.head_bias))
         parts = [head_NH[:, : self.clusters.head]]
         for k, tail in enumerate(self.tails):
-            inner_NP = _project(hidden_NP, tail["projection"])
+            inner_NP = _project(tail["projection"], hidden_NP)
             tail_NV = jax.nn.log_softmax(_linear(inner_NP, tail["kernel"], tail["bias"]))
             parts.append(head_NH[:, self.clusters.head + k, None] + tail_NV)
         return jnp.concatenate(parts, axis=-1)
@@ -187,20 +215,30 @@ def expected_tries(n_words: int, n_samples: int) -> float:
     return high
 
 
-def _chunk(n_rows: int, n_words: int) -> int:
-    return max(MIN_CHUNK, min(n_rows // 8, CHUNK_LOGITS // n_words))
+@jax.custom_vjp
+def _permuted(x_NP: jax.Array, order_N: jax.Array, place_N: jax.Array) -> jax.Array:
+    """``x[order]``, where ``place`` is the inverse of ``order``: its gradient is no sum over rows, but ``g[place]``."""
+    return x_NP[order_N]
 
 
-def _tail_loss(tail: dict[str, jax.Array], rows: dict[str, jax.Array]) -> jax.Array:
-    inner = _project(rows["hidden"], tail["projection"])
-    return linear_cross_entropy(inner, tail["kernel"], tail["bias"], rows["target"])
+def _permuted_forward(x_NP: jax.Array, order_N: jax.Array, place_N: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return x_NP[order_N], place_N
 
 
-def _sampled_loss(drawn: dict[str, jax.Array], rows: dict[str, jax.Array]) -> jax.Array:
-    logits_NS = _linear(rows["hidden"], drawn["kernel"], drawn["bias"])
-    logits_NS = jnp.where(drawn["word"][None, :] == rows["target"][:, None], -jnp.inf, logits_NS)
-    both = jnp.concatenate([rows["true"][:, None], logits_NS], axis=1)
-    return jax.nn.logsumexp(both, axis=1) - rows["true"]
+def _permuted_backward(place_N: jax.Array, cotangent_NP: jax.Array) -> tuple[Any, ...]:
+    none = np.zeros(place_N.shape, jax.dtypes.float0)
+    return cotangent_NP[place_N], none, none
+
+
+_permuted.defvjp(_permuted_forward, _permuted_backward)
+
+
+def _sampled_nll(drawn: dict[str, jax.Array], rows: dict[str, jax.Array]) -> jax.Array:
+    kernel_PS = drawn["kernel_PS"].astype(rows["hidden_NP"].dtype)
+    logits_NS = jnp.matmul(rows["hidden_NP"], kernel_PS, preferred_element_type=jnp.float32) + drawn["bias_S"]
+    logits_NS = jnp.where(drawn["word_S"] == rows["target_N"][:, None], -jnp.inf, logits_NS)
+    rivals_N = jax.nn.logsumexp(logits_NS, axis=1)
+    return jnp.logaddexp(rivals_N, rows["true_N"]) - rows["true_N"]
 
 
 def _linear(hidden_NP: jax.Array, kernel_VP: jax.Array, bias_V: jax.Array) -> jax.Array:
@@ -208,6 +246,6 @@ def _linear(hidden_NP: jax.Array, kernel_VP: jax.Array, bias_V: jax.Array) -> ja
     return jnp.matmul(hidden_NP, kernel_VP.T, preferred_element_type=jnp.float32) + bias_V
 
 
-def _project(hidden_NP: jax.Array, kernel_PQ: jax.Array) -> jax.Array:
+def _project(kernel_PQ: jax.Array, hidden_NP: jax.Array) -> jax.Array:
     product = jnp.matmul(hidden_NP, kernel_PQ.astype(hidden_NP.dtype), preferred_element_type=jnp.float32)
     return product.astype(hidden_NP.dtype)

@@ -1,5 +1,6 @@
 """The optimiser and its learning-rate schedule, from Optax."""
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -61,7 +62,23 @@ def make_optimizer(config: Optimizer, n_steps: int) -> optax.GradientTransformat
         ),
         "lion": lambda: optax.lion(rate, config.b1, 0.99 if config.b2 is None else config.b2, **decay),
     }[config.name]()
-    return optax.chain(optax.clip_by_global_norm(config.all_clip_norm_val), update)
+    return optax.chain(clip_by_global_norm(config.all_clip_norm_val), update)
+
+
+def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
+    """Gradients whose global norm is above ``limit`` are scaled down to it.
+
+    The scale is one number and its product with the gradients part of whatever uses them. ``optax.clip_by_global_norm``
+    divides each of them by the norm, which XLA does not repeat for every use: it keeps a clipped copy of all gradients.
+    """
+
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
+        scale = limit / jnp.maximum(optax.tree.norm(updates), limit)
+        return jax.tree.map(lambda g: g * scale.astype(g.dtype), updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def _is_matrix(params: optax.Params) -> optax.Params:

@@ -98,11 +98,13 @@ def make_train_step(
     def part_sums(params: Any, batch: Batch, carry: Carry, key: jax.Array) -> tuple[jax.Array, Any]:
         keys_B = jax.vmap(lambda row: jax.random.fold_in(key, row + 1))(batch.row)
         layers, carry = _run(model, params, batch, carry, keys_B)
-        nll_DTB: Any = model.apply(
-            {"params": params}, layers[-1], _time_major(batch.targets), jax.random.fold_in(key, 0), method="nll"
+        targets = _time_major(batch.targets)
+        weight_DTB = jnp.broadcast_to(batch.keep.T.astype(jnp.float32), targets.shape)
+        outputs: Any = model.apply(
+            {"params": params}, layers[-1], targets, weight_DTB, jax.random.fold_in(key, 0), method="loss"
         )
-        sums = _sums(model, nll_DTB, batch)
-        return jnp.stack([sums[name] for name in names]).sum(), (sums, carry)
+        total, nll_DTB = outputs
+        return total, (_sums(model, nll_DTB, batch), carry)
 
     gradient = jax.grad(part_sums, has_aux=True)
 

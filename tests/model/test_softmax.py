@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from elmo_jax.config import Softmax
+from elmo_jax.model import cross_entropy, softmax
 from elmo_jax.model.clusters import Clusters, choose_cutoffs, tail_dim
 from elmo_jax.model.softmax import expected_tries, log_inclusion, make_softmax
 from tests.model.parameters import random_parameters
@@ -36,6 +37,8 @@ def example(targets="mixed"):
         "all in the head": rng.integers(0, 10, (2, N)),
         "all in one tail": rng.integers(12, 40, (2, N)),
         "all the same": np.full((2, N), WORDS - 1),
+        "none in one tail": rng.choice([3, 11, 50], (2, N)),
+        "one row each": np.where(np.arange(2 * N) < 3, [[20, 11, 50] + (2 * N - 3) * [4]], 4).reshape(2, N),
     }
     return hidden, jnp.asarray(words[targets])
 
@@ -62,8 +65,48 @@ def test_log_prob_is_the_entry_of_the_distribution(config, targets):
 def test_adaptive_and_full_train_on_the_exact_distribution(config):
     module, params = layer(config)
     hidden, target = example()
-    loss, log_prob = (run(module, method, params, hidden, target) for method in ("loss", "log_prob"))
-    np.testing.assert_array_equal(loss, -log_prob)
+    weight = jnp.linspace(0, 2, target.size).reshape(target.shape)
+    total, nll = run(module, "loss", params, hidden, target, weight)
+    np.testing.assert_array_equal(nll, -run(module, "log_prob", params, hidden, target))
+    np.testing.assert_allclose(total, (nll * weight).sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("cut", [(1, 1), (4, 7), (3, WORDS), (50, WORDS)], ids=str)
+def test_values_and_gradients_of_the_adaptive_softmax_are_those_of_its_whole_distribution(cut, monkeypatch):
+    """For any targets, chunks and blocks; the whole distribution is plain products, of which JAX takes the gradient."""
+    monkeypatch.setattr(cross_entropy, "chunk_and_block", lambda size, words: (min(cut[0], size), min(cut[1], words)))
+    monkeypatch.setattr(softmax, "PROJECTED", cut[0])
+    module, params = layer(KINDS[0])
+    weight = jnp.asarray(np.random.default_rng(3).normal(size=(2, N)), jnp.float32)
+
+    def plain(params, hidden, target):
+        whole = module.apply(params, hidden.reshape(-1, WIDTH), method="log_probs")
+        return -(jnp.take_along_axis(whole, target.reshape(-1, 1), axis=1).ravel() * weight.ravel()).sum()
+
+    def fast(params, hidden, target):
+        return module.apply(params, hidden, target, weight, method="loss")[0]
+
+    fast, plain = (jax.jit(jax.value_and_grad(f, (0, 1))) for f in (fast, plain))
+    for targets in ("mixed", "all in the head", "all in one tail", "all the same", "none in one tail", "one row each"):
+        inputs = params, *example(targets)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5), fast(*inputs), plain(*inputs))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_large_tail_has_no_second_table_and_no_logits_of_all_its_rows(dtype):
+    size, words = 4096, 200_000
+    module = make_softmax(KINDS[0], Clusters(words, (1000, 20_000)), 64, dtype)
+    hidden, target = jax.ShapeDtypeStruct((1, size, 64), dtype), jax.ShapeDtypeStruct((1, size), jnp.int32)
+    weight = jax.ShapeDtypeStruct((1, size), jnp.float32)
+    params = jax.eval_shape(lambda h, t: module.init(jax.random.key(0), h, t, method="log_prob"), hidden, target)
+
+    def loss(params, hidden, target, weight):
+        return module.apply(params, hidden, target, weight, method="loss")[0]
+
+    plan = jax.jit(jax.grad(loss)).lower(params, hidden, target, weight).compile().memory_analysis()
+    table = 4 * 180_000 * 16
+    assert plan.temp_size_in_bytes < 2 * table
+    assert table < plan.output_size_in_bytes < 1.5 * table
 
 
 def test_adaptive_without_clusters_is_the_full_softmax():
@@ -72,7 +115,7 @@ def test_adaptive_without_clusters_is_the_full_softmax():
     hidden, target = example()
     renamed = {"params": {name.removeprefix("head_"): value for name, value in params["params"].items()}}
     np.testing.assert_array_equal(
-        run(module, "loss", params, hidden, target), run(full, "loss", renamed, hidden, target)
+        run(module, "log_prob", params, hidden, target), run(full, "log_prob", renamed, hidden, target)
     )
 
 
@@ -83,7 +126,9 @@ def test_sampled_with_every_word_drawn_is_the_full_softmax(n_samples):
     hidden, target = example()
 
     def loss(module, params):
-        return run(module, "loss", params, hidden, target, jax.random.key(7)).mean()
+        return run(module, "loss", params, hidden, target, jnp.full(target.shape, 1 / target.size), jax.random.key(7))[
+            0
+        ]
 
     got, wanted = (jax.value_and_grad(lambda p, m=m: loss(m, p))(params) for m in (module, full))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, wanted)
@@ -110,8 +155,8 @@ def test_a_drawn_word_that_is_the_target_is_not_its_own_rival():
     # A rival logit equal to the target's bounds the probability by one half.
     strong = jax.tree.map(np.copy, params)
     strong["params"]["bias"][0] += 50.0
-    loss = run(module, "loss", strong, hidden, target, jax.random.key(0))
-    assert (loss < 1e-3).all()
+    _, nll = run(module, "loss", strong, hidden, target, jnp.ones(target.shape), jax.random.key(0))
+    assert (nll < 1e-3).all()
 
 
 @pytest.mark.parametrize("targets", ["mixed", "all in one tail", "all the same"])
@@ -121,7 +166,7 @@ def test_gradients_agree_with_finite_differences(config, targets):
     hidden, target = example(targets)
 
     def loss(hidden, params):
-        return run(module, "loss", params, hidden, target, jax.random.key(5)).sum()
+        return run(module, "loss", params, hidden, target, jnp.ones(target.shape), jax.random.key(5))[0]
 
     loss = jax.jit(loss)
     gradient = jax.jit(jax.grad(loss, (0, 1)))(hidden, params)

@@ -2,13 +2,14 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from elmo_jax.config import PUBLISHED_OPTIMIZER, Optimizer
-from elmo_jax.train.optim import make_optimizer, schedule
+from elmo_jax.train.optim import clip_by_global_norm, make_optimizer, schedule
 
 
 def test_adagrad_is_that_of_bilm_tf():
@@ -34,6 +35,30 @@ def test_gradients_are_clipped_by_their_global_norm():
     np.testing.assert_allclose(
         np.array([updates["a"][0], updates["b"]["kernel"][0]]), np.array([-6e-6, -8e-6]), rtol=1e-4
     )
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1.99, 2.01, 1e6, 1e30])
+def test_clipping_is_that_of_optax_and_gradients_within_the_limit_stay_as_they_are(scale):
+    gradients = {"a": scale * jnp.array([3.0, 0.0]), "b": {"kernel": scale * jnp.array([[4.0]])}}
+    got, wanted = (clip(10.0).update(gradients, None)[0] for clip in (clip_by_global_norm, optax.clip_by_global_norm))
+    if scale < 1e18:  # the square of the norm is finite
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), got, wanted)
+    if scale < 2:
+        jax.tree.map(np.testing.assert_array_equal, got, gradients)
+
+
+def test_clipping_makes_no_copy_of_the_gradients():
+    """Beside clipping, eight large gradients need less memory than four of them: there is no second copy of all."""
+    optimizer = make_optimizer(PUBLISHED_OPTIMIZER, 1)
+    params = {f"kernel_{n}": jax.ShapeDtypeStruct((1024, 1024), jnp.float32) for n in range(8)}
+    state = jax.eval_shape(optimizer.init, params)
+
+    def step(gradients, state, params):
+        updates, state = optimizer.update(gradients, state, params)
+        return optax.apply_updates(params, updates), state
+
+    plan = jax.jit(step, donate_argnums=(1, 2)).lower(params, state, params).compile().memory_analysis()
+    assert plan.temp_size_in_bytes < 4 * 4 * 1024**2
 
 
 @pytest.mark.parametrize("name", ["adamw", "lion", "adafactor"])
