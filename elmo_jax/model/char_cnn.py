@@ -11,6 +11,7 @@ from elmo_jax.model.compact import compact
 from elmo_jax.model.convolution import largest_responses
 from elmo_jax.model.highway import highway
 from elmo_jax.model.initializers import Shapes, normal, symmetric_uniform, zeros
+from elmo_jax.model.keeping import keeping
 
 # 256 bytes and five marks: begin / end of sentence, begin / end of word, padding inside the token (ELMO_SPEC 2.1).
 N_CHARACTERS = 261
@@ -50,7 +51,7 @@ class CharEncoder(nn.Module):
             ``[U, P]`` in the compute dtype; zeros past ``n_types``.
         """
         params = {"char_embed": self.char_embed, **self.groups}
-        return compact(self._encode, params, chars_UC, n_types, CHUNK, keep=True)
+        return keeping(self._encode, params, chars_UC, n_types, CHUNK)
 
     def embed(self, chars_UC: jax.Array) -> jax.Array:
         """The embeddings of characters, ``[U, C, E]``: what ``encode_embedded`` goes on from."""

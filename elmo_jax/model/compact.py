@@ -59,7 +59,7 @@ def _compact_forward(
 def _compact_backward(function: Function, chunk: int, saved: Tree, cotangent: jax.Array) -> Tree:
     params, rows, n, first = saved
     _, p_sums, r_sums = _with_gradients(function, params, rows, cotangent, n, chunk, first)
-    return _cotangent(params, p_sums), _cotangent(rows, r_sums), _cotangent(n, []), _cotangent(first, [])
+    return cotangent_of(params, p_sums), cotangent_of(rows, r_sums), cotangent_of(n, []), cotangent_of(first, [])
 
 
 compact.defvjp(_compact_forward, _compact_backward)
@@ -102,7 +102,13 @@ def _sum_forward(
     function: Function, params: Tree, rows: Tree, weight_R: jax.Array, n: Any, chunk: int, first: Any
 ) -> tuple[tuple[jax.Array, jax.Array], Tree]:
     value_R, p_sums, r_sums = _with_gradients(function, params, rows, weight_R, n, chunk, first)
-    saved = _cotangent(params, p_sums), _cotangent(rows, r_sums), value_R, _cotangent(n, []), _cotangent(first, [])
+    saved = (
+        cotangent_of(params, p_sums),
+        cotangent_of(rows, r_sums),
+        value_R,
+        cotangent_of(n, []),
+        cotangent_of(first, []),
+    )
     return ((value_R * weight_R).sum(), value_R), saved
 
 
@@ -186,6 +192,11 @@ def _is_float(leaf: jax.Array) -> bool:
     return bool(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact))
 
 
+def floats(tree: Tree) -> list[jax.Array]:
+    """The floating leaves of a tree."""
+    return [leaf for leaf in jax.tree.leaves(tree) if _is_float(leaf)]
+
+
 def _split(tree: Tree) -> tuple[list[jax.Array], Callable[[list[jax.Array]], Tree]]:
     """The floating leaves of a tree, and the function that puts such leaves back among the others."""
     leaves, structure = jax.tree.flatten(tree)
@@ -194,10 +205,10 @@ def _split(tree: Tree) -> tuple[list[jax.Array], Callable[[list[jax.Array]], Tre
         parts = iter(floats)
         return jax.tree.unflatten(structure, [next(parts) if _is_float(leaf) else leaf for leaf in leaves])
 
-    return [leaf for leaf in leaves if _is_float(leaf)], merge
+    return floats(tree), merge
 
 
-def _cotangent(tree: Tree, floats: list[jax.Array]) -> Tree:
+def cotangent_of(tree: Tree, floats: list[jax.Array]) -> Tree:
     """A cotangent for ``tree``: the given sums for floating leaves, the empty one for integers."""
     leaves, structure = jax.tree.flatten(tree)
     parts = iter(floats)

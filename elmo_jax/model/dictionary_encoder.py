@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from elmo_jax.config import CharCNN, Dictionaries
 from elmo_jax.model.char_cnn import CHUNK, feature_shapes, features, init_group, linear, projection_shapes
-from elmo_jax.model.compact import compact
 from elmo_jax.model.initializers import symmetric_uniform
+from elmo_jax.model.keeping import keeping
 
 
 class DictionaryEncoder(nn.Module):
@@ -51,7 +51,7 @@ class DictionaryEncoder(nn.Module):
         Returns:
             ``[U, P]`` in the compute dtype; zeros past ``n_types``.
         """
-        return compact(self._encode, self.leaves, ids_UC, n_types, CHUNK, keep=True)
+        return keeping(self._encode, self.leaves, ids_UC, n_types, CHUNK)
 
     def _encode(self, params: Any, ids_UC: jax.Array) -> jax.Array:
         parts = []

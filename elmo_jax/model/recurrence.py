@@ -96,19 +96,21 @@ def _backward(settings: Settings, residuals: tuple[Params, _Saved], cotangents: 
     def step(loop: Any, now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Any, None]:
         d_state, written = loop
         t, reset_B1, keep_B1 = now
-        d_hidden = d_out = jnp.where(keep_B1, _at(dy_DTBP, t) + d_state["hidden"], 0)
+        d_hidden = jnp.where(keep_B1, _at(dy_DTBP, t) + d_state["hidden"], 0)
+        d_out = d_hidden
         if projection_DCP is not None:
             d_hidden = _clipped(d_hidden, _at(saved.hidden_DTBP, t), settings.proj_clip)
             d_out = _product_t(d_hidden, projection_DCP)
         before = jnp.where(t == 0, saved.carry["cell"], _at(saved.cell_DTBC, jnp.maximum(t - 1, 0)))
         gates, cells = _at(saved.gates_DTBG, t), (jnp.where(reset_B1, 0, before), _at(saved.cell_DTBC, t))
         d_cell = jnp.where(keep_B1, d_state["cell"], 0)
-        dz_DBG, d_before, out_DBC = _cell_gradient(settings, gates, cells, d_out, d_cell)
+        dz_DBG, d_cell_before, out_DBC = _cell_gradient(settings, gates, cells, d_out, d_cell)
         d_inside = _product_t(dz_DBG, kernel_DQG)
-        dx_DBP, d_hidden_before = (None, d_inside) if settings.hoisted else jnp.split(d_inside, 2, axis=-1)
-        new = {"z": dz_DBG, "x": dx_DBP, "out": out_DBC, "hidden": d_hidden}
+        # Unless hoisted, the gradient of the input comes first.
+        *dx, d_hidden_before = jnp.split(d_inside, 1 if settings.hoisted else 2, axis=-1)
+        new = {"z": dz_DBG, "out": out_DBC, "hidden": d_hidden, **dict(zip(["x"], dx, strict=False))}
         # Padding passes the gradient of the state on, a reset stops it.
-        d_before = {"cell": d_before, "hidden": d_hidden_before}
+        d_before = {"cell": d_cell_before, "hidden": d_hidden_before}
         d_state = {name: jnp.where(keep_B1, jnp.where(reset_B1, 0, d_before[name]), d_state[name]) for name in d_before}
         return (d_state, {name: _put(written[name], t, new[name]) for name in written}), None
 
@@ -127,7 +129,7 @@ recurrence.defvjp(_forward, _backward)
 
 
 def _stepper(settings: Settings, params: Params) -> Any:
-    """One step of the way forward: from what the loop reads and the state, the gates ``[D, B, 4C]`` and the new state."""
+    """A step forward: from what the loop reads and the state, the gates ``[D, B, 4C]`` and the new state."""
     kernel_DQG, projection_DCP = _weights(settings, params)
     bias_D1G = params["bias"][:, None]
 
@@ -195,7 +197,7 @@ def _weights(settings: Settings, params: Params) -> _Weights:
 
 
 def _loop_inputs(settings: Settings, params: Params, x_DTBP: jax.Array) -> jax.Array:
-    """What the loop reads at each step: its input ``[D, T, B, P]``, or what that gives to the gates ``[D, T, B, 4C]``."""
+    """What the loop reads: the inputs ``[D, T, B, P]``, or what they contribute to the gates ``[D, T, B, 4C]``."""
     x_DTBP = x_DTBP.astype(settings.dtype)
     if not settings.hoisted:
         return x_DTBP

@@ -1,4 +1,4 @@
-"""`compact` equals the plain function on the rows in use, in values and gradients, and leaves the rest zero."""
+"""`compact` and `keeping` equal the plain function on the rows in use, in values and gradients; the rest is zero."""
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from elmo_jax.model.compact import compact
+from elmo_jax.model.keeping import keeping
 
 ROWS = 11
 
@@ -25,9 +26,10 @@ def example():
     return params, rows, jnp.asarray(rng.normal(size=(ROWS, 3)), jnp.float32)
 
 
+@pytest.mark.parametrize("way", [compact, keeping])
 @pytest.mark.parametrize("chunk", [1, 3, 4, 11, 50])
 @pytest.mark.parametrize("n", [0, 1, 4, 10, 11])
-def test_equals_the_plain_function_on_the_first_rows_and_zero_on_the_rest(n, chunk):
+def test_equals_the_plain_function_on_the_first_rows_and_zero_on_the_rest(n, chunk, way):
     params, rows, weight = example()
     used = (jnp.arange(ROWS) < n)[:, None]
 
@@ -38,7 +40,7 @@ def test_equals_the_plain_function_on_the_first_rows_and_zero_on_the_rest(n, chu
         return jnp.where(used, affine(params, rows), 0)
 
     def compacted(params, rows):
-        return compact(affine, params, rows, jnp.int32(n), chunk)
+        return way(affine, params, rows, jnp.int32(n), chunk)
 
     got = jax.jit(compacted)(params, rows)
     np.testing.assert_allclose(got, jax.jit(plain)(params, rows), atol=1e-6)
@@ -59,3 +61,11 @@ def test_work_follows_the_rows_in_use():
     jax.block_until_ready(compact(counted, jnp.float32(2), jnp.ones((100, 1)), jnp.int32(25), 10))
     jax.effects_barrier()
     assert len(seen) == 3
+
+
+def test_keeping_stores_what_belongs_to_rows_for_every_chunk_and_parameters_once():
+    kernel, x = jnp.ones((3, 500)), jnp.ones((64, 3))
+    kept = jax.eval_shape(jax.vjp, lambda w: keeping(lambda w, x: jnp.tanh(x @ w), w, x, jnp.int32(20), 8), kernel)[1]
+    shapes = [leaf.shape for leaf in jax.tree.leaves(kept)]
+    assert (64 // 8, 8, 500) in shapes
+    assert sum(shape[-2:] == kernel.shape for shape in shapes) == 1

@@ -1,5 +1,7 @@
 """The recurrence: against plain NumPy, over window borders, and under reset and keep."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,11 +62,16 @@ def by_hand(params, x, carry, reset, keep, cell_clip, proj_clip):
     return y, {"cell": cells, "hidden": hiddens}
 
 
+@pytest.fixture(params=[False, True], ids=["all directions at once", "stepwise"])
+def stepwise(request):
+    return request.param
+
+
 @pytest.mark.parametrize("p", [P, C], ids=["projected", "P = C"])
 @pytest.mark.parametrize("clips", [CLIPS, {"cell_clip": None, "proj_clip": None}], ids=["clipped", "unclipped"])
-def test_equals_the_recurrence_by_hand(clips, p):
+def test_equals_the_recurrence_by_hand(clips, p, stepwise):
     params, inputs = parameters(p=p), example(p=p)
-    got = lstm(params, *inputs, **clips)
+    got = lstm(params, *inputs, **clips, stepwise=stepwise)
     wanted = by_hand(params, *inputs, **clips)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, wanted)
 
@@ -90,7 +97,7 @@ def plainly(params, x, carry, reset, keep, cell_clip, proj_clip):
 @pytest.mark.parametrize("p", [P, C], ids=["projected", "P = C"])
 @pytest.mark.parametrize("clips", [CLIPS, {"cell_clip": None, "proj_clip": None}], ids=["clipped", "unclipped"])
 @pytest.mark.parametrize(("steps", "rows"), [(T, B), (1, B), (T, 1)], ids=["window", "one step", "one row"])
-def test_gradients_are_those_of_the_recurrence_differentiated_by_jax(clips, p, steps, rows):
+def test_gradients_are_those_of_the_recurrence_differentiated_by_jax(clips, p, steps, rows, stepwise):
     params, (x, carry, reset, keep) = parameters(p=p), example(p=p, steps=steps)
     x, reset, keep = x[:, :, :rows], reset[:, :rows], keep[:, :rows]
     carry = {name: value[:, :rows] for name, value in carry.items()}
@@ -104,7 +111,7 @@ def test_gradients_are_those_of_the_recurrence_differentiated_by_jax(clips, p, s
 
         return jax.grad(total, (0, 1, 2))(params, x, carry)
 
-    got, wanted = weighted(lstm), weighted(plainly)
+    got, wanted = weighted(partial(lstm, stepwise=stepwise)), weighted(plainly)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, wanted)
 
 
