@@ -1,5 +1,6 @@
 """Cross entropy of a linear output layer, with its gradient, without ever holding all its logits."""
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -9,8 +10,27 @@ import numpy as np
 
 from elmo_jax.model.compact import add, over_chunks, put, scaled, take, weighted_sum
 
-# At most so many words are one block, whose logits are computed once; more are worked off in smaller ones, twice.
-ONE_BLOCK = 2**14
+
+@dataclass(frozen=True)
+class Cut:
+    """How many logits are alive at once.
+
+    Attributes:
+        words: up to so many are one block, whose logits are computed once; those of more words are computed twice.
+        logits: of one block; positions of a chunk follow from it.
+        chunk: positions, where there are several blocks: a tail of rare words has few.
+        block: words, where there are several blocks.
+    """
+
+    words: int
+    logits: int
+    chunk: int
+    block: int
+
+
+# On a CPU what stays in its caches (docs/performance.md); elsewhere enough to be busy with, 256 MiB.
+CPU = Cut(words=2**14, logits=2**20, chunk=32, block=2**12)
+ACCELERATOR = Cut(words=2**17, logits=2**26, chunk=512, block=2**17)
 
 
 def linear_cross_entropy(
@@ -57,13 +77,11 @@ def linear_cross_entropy(
 
 
 def chunk_and_block(size: int, n_words: int) -> tuple[int, int]:
-    """Positions and words whose logits are alive at once: what stays in the caches of a CPU, and much for a GPU."""
-    logits = 2**20 if jax.default_backend() == "cpu" else 2**26
-    if n_words <= ONE_BLOCK:
-        return min(size, max(16, logits // n_words)), n_words
-    chunk = min(size, 64)
-    block = 4096
-    return chunk, -(-n_words // -(-n_words // block))
+    """Positions and words whose logits are alive at once; blocks are alike, so that the last repeats few words."""
+    cut = CPU if jax.default_backend() == "cpu" else ACCELERATOR
+    if n_words <= cut.words:
+        return min(size, max(1, cut.logits // n_words)), n_words
+    return min(size, cut.chunk), -(-n_words // -(-n_words // cut.block))
 
 
 def _nll(layer: dict[str, jax.Array], rows: dict[str, jax.Array]) -> jax.Array:

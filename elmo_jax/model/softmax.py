@@ -20,8 +20,8 @@ from elmo_jax.model.cross_entropy import chunk_and_block, linear_cross_entropy
 from elmo_jax.model.initializers import normal, zeros
 from elmo_jax.model.word_table import WordEncoder
 
-# Positions whose hidden vectors are projected into a tail at a time.
-PROJECTED = 128
+# Chunks in which the positions of a tail are projected to its width: this many.
+PROJECTIONS = 32
 
 
 class FullSoftmax(nn.Module):
@@ -159,7 +159,7 @@ class AdaptiveSoftmax(nn.Module):
         for k, (start, _) in enumerate(self.clusters.tails):
             rows = (cluster_N == k + 1).sum(dtype=jnp.int32), (cluster_N <= k).sum(dtype=jnp.int32)
             tail = self.tails[k]
-            inner_NQ = compact(_project, tail["projection"], hidden_NP, rows[0], PROJECTED, rows[1])
+            inner_NQ = compact(_project, tail["projection"], hidden_NP, rows[0], -(-n // PROJECTIONS), rows[1])
             inner = inner_NQ, tail["kernel"], tail["bias"], target_N - start, weight_N
             tail_total, tail_N = linear_cross_entropy(*inner, *rows)
             total, nll_N = total + tail_total, nll_N + tail_N

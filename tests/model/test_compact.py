@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from elmo_jax.model.compact import compact
+from elmo_jax.model.compact import compact, weighted_sum
 from elmo_jax.model.keeping import keeping
 
 ROWS = 11
@@ -49,6 +49,57 @@ def test_equals_the_plain_function_on_the_first_rows_and_zero_on_the_rest(n, chu
     got = jax.jit(jax.grad(loss, (1, 2)), static_argnums=0)(compacted, *arguments)
     wanted = jax.jit(jax.grad(loss, (1, 2)), static_argnums=0)(plain, *arguments)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got, wanted)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 50])
+@pytest.mark.parametrize(("first", "n"), [(0, ROWS), (2, 5), (7, 4), (10, 1), (ROWS, 0)])
+def test_a_range_of_rows_and_its_weighted_sum_have_the_values_and_gradients_of_the_plain_function(first, n, chunk):
+    params, rows, weight = example()
+    row = jnp.arange(ROWS)
+    used = (row >= first) & (row < first + n)
+
+    def squares(params, rows):
+        return jnp.square(affine(params, rows)).sum(axis=1)
+
+    def plain(kernel, x):
+        return jnp.where(used, squares({**params, "kernel": kernel}, {**rows, "x": x}), 0)
+
+    def arguments(kernel, x):
+        return squares, {**params, "kernel": kernel}, {**rows, "x": x}
+
+    def compacted(kernel, x):
+        return (compact(*arguments(kernel, x), jnp.int32(n), chunk, jnp.int32(first)) * weight[:, 0]).sum()
+
+    def summed(kernel, x):
+        total, values = weighted_sum(*arguments(kernel, x), weight[:, 0], jnp.int32(n), chunk, jnp.int32(first))
+        return 3 * total, values
+
+    inputs = params["kernel"], rows["x"]
+    wanted, slopes = jax.jit(jax.value_and_grad(lambda *a: (plain(*a) * weight[:, 0]).sum(), (0, 1)))(*inputs)
+    (total, values), tripled = jax.jit(jax.value_and_grad(summed, (0, 1), has_aux=True))(*inputs)
+    np.testing.assert_allclose(values, plain(*inputs), atol=1e-5)
+    np.testing.assert_allclose(total, 3 * wanted, atol=1e-5)
+    same = jax.jit(jax.grad(compacted, (0, 1)))(*inputs)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), same, slopes)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, 3 * b, atol=3e-5), tripled, slopes)
+    # Without a gradient there is another path; and through the values there is none.
+    np.testing.assert_allclose(jax.jit(summed)(*inputs)[1], values, atol=1e-6)
+    assert not any(g.any() for g in jax.grad(lambda *a: summed(*a)[1].sum(), (0, 1))(*inputs))
+
+
+def test_the_sum_of_a_range_computes_nothing_twice():
+    seen = []
+
+    def counted(params, rows):
+        jax.debug.callback(lambda _: seen.append(1), rows[0])
+        return rows * params
+
+    def total(params):
+        return weighted_sum(counted, params, jnp.ones(100), jnp.ones(100), jnp.int32(25), 10, jnp.int32(40))[0]
+
+    assert jax.jit(jax.grad(total))(jnp.float32(2)) == 25
+    jax.effects_barrier()
+    assert len(seen) == 3
 
 
 def test_work_follows_the_rows_in_use():
