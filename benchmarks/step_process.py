@@ -22,6 +22,7 @@ from step_parts import milliseconds_of_parts
 from step_work import Product, Work, lengths, products
 
 from elmo_jax import parallel
+from elmo_jax.allocator import keep_memory
 from elmo_jax.config import PUBLISHED_OPTIMIZER, Config
 from elmo_jax.config_io import experiment
 from elmo_jax.data.batches import Batch, prefetch
@@ -137,6 +138,7 @@ class Trainer:
 
 def main() -> None:
     """Answer the lines of standard input."""
+    keep_memory()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=("tiny", "small", "medium", "original"), required=True)
     parser.add_argument("--text", required=True)

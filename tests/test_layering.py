@@ -13,7 +13,15 @@ EXPERIMENTS = sorted((ROOT / "configs").glob("*.py"))
 
 CONFIG = {"errors", "config", "config_rules", "config_io"}
 DATA_AND_MODEL = CONFIG | {"data", "model"}
-INFRASTRUCTURE = DATA_AND_MODEL | {"compilation_cache", "parallel", "digest", "checkpoint", "telemetry", "trackers"}
+INFRASTRUCTURE = DATA_AND_MODEL | {
+    "allocator",
+    "compilation_cache",
+    "parallel",
+    "digest",
+    "checkpoint",
+    "telemetry",
+    "trackers",
+}
 TRAIN = INFRASTRUCTURE | {"interop", "exit_status", "train"}
 
 # What each file or folder of elmo_jax may import besides itself.
@@ -27,6 +35,7 @@ MAY_IMPORT = {
     "data": CONFIG,
     "model": CONFIG,
     "parallel": DATA_AND_MODEL,
+    "allocator": set(),
     "compilation_cache": set(),
     "digest": set(),
     "checkpoint_files": {"errors", "digest"},

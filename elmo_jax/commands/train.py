@@ -47,7 +47,9 @@ def run(options: argparse.Namespace) -> int:
         print(config_io.to_json(config), end="")
         return COMPLETE
     from elmo_jax import compilation_cache
+    from elmo_jax.allocator import keep_memory
 
+    keep_memory()
     compilation_cache.enable(config.compilation_cache)
     if options.dry_run:
         from elmo_jax.train.dry_run import dry_run
