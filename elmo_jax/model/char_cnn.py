@@ -12,6 +12,7 @@ from elmo_jax.model.convolution import largest_responses
 from elmo_jax.model.highway import highway
 from elmo_jax.model.initializers import Shapes, normal, symmetric_uniform, zeros
 from elmo_jax.model.keeping import keeping
+from elmo_jax.model.products import product
 
 # 256 bytes and five marks: begin / end of sentence, begin / end of word, padding inside the token (ELMO_SPEC 2.1).
 N_CHARACTERS = 261
@@ -131,8 +132,4 @@ def _highway_shapes(f: int) -> Shapes:
 
 def linear(x: jax.Array, kernel: jax.Array, bias: jax.Array, dtype: Any) -> jax.Array:
     """``x @ kernel + bias``: product in ``dtype``, sum in float32 or better."""
-    return _product(x.astype(dtype), kernel.astype(dtype)) + bias
-
-
-def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return jnp.matmul(x, kernel, preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
+    return product(x.astype(dtype), kernel.astype(dtype)) + bias

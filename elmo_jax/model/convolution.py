@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from elmo_jax.model.products import product
+
 # Kernels [w, E, F_i] of all filters.
 Kernels = Sequence[jax.Array]
 
@@ -101,7 +103,7 @@ def _response(x_UCE: jax.Array, kernel_wEF: jax.Array) -> jax.Array:
     n = x_UCE.shape[1] - width + 1
     windows = jnp.concatenate([x_UCE[:, u : u + n] for u in range(width)], axis=-1)
     kernel = kernel_wEF.reshape(width * e, f).astype(x_UCE.dtype)
-    return jnp.matmul(windows, kernel, preferred_element_type=jnp.promote_types(x_UCE.dtype, jnp.float32))
+    return product(windows, kernel)
 
 
 def _at_place(y_UCF: jax.Array, place_UF: jax.Array) -> jax.Array:

@@ -6,7 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from elmo_jax.model.products import outer_product, product
+
 Params = dict[str, jax.Array]
+
+KERNELS = ("carry_kernel", "transform_kernel")
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -24,29 +28,25 @@ def highway(dtype: Any, params: Params, x_UF: jax.Array) -> jax.Array:
 
 
 def _forward(dtype: Any, params: Params, x_UF: jax.Array) -> tuple[jax.Array, Any]:
-    gate_UF = jax.nn.sigmoid(_product(x_UF, params["carry_kernel"], dtype) + params["carry_bias"])
-    new_UF = jax.nn.relu(_product(x_UF, params["transform_kernel"], dtype) + params["transform_bias"])
-    return gate_UF * new_UF + (1 - gate_UF) * x_UF, (params, x_UF, gate_UF, new_UF)
+    low_UF, kernels = x_UF.astype(dtype), {name: params[name].astype(dtype) for name in KERNELS}
+    gate_UF = jax.nn.sigmoid(product(low_UF, kernels["carry_kernel"]) + params["carry_bias"])
+    new_UF = jax.nn.relu(product(low_UF, kernels["transform_kernel"]) + params["transform_bias"])
+    return gate_UF * new_UF + (1 - gate_UF) * x_UF, (kernels, x_UF, gate_UF, new_UF)
 
 
 def _backward(dtype: Any, saved: Any, dy_UF: jax.Array) -> tuple[Params, jax.Array]:
-    params, x_UF, gate_UF, new_UF = saved
-    d_gate_UF = dy_UF * (new_UF - x_UF) * gate_UF * (1 - gate_UF)
-    d_new_UF = jnp.where(new_UF > 0, dy_UF * gate_UF, 0)
-    grads = {
-        "carry_kernel": _product(x_UF.T, d_gate_UF, dtype),
-        "carry_bias": d_gate_UF.sum(axis=0),
-        "transform_kernel": _product(x_UF.T, d_new_UF, dtype),
-        "transform_bias": d_new_UF.sum(axis=0),
+    kernels, x_UF, gate_UF, new_UF = saved
+    dz = {
+        "carry": dy_UF * (new_UF - x_UF) * gate_UF * (1 - gate_UF),
+        "transform": dy_UF * jnp.where(new_UF > 0, gate_UF, 0),
     }
-    dx_UF = _product(d_gate_UF, params["carry_kernel"].T, dtype) + _product(
-        d_new_UF, params["transform_kernel"].T, dtype
-    )
-    return grads, dx_UF + dy_UF * (1 - gate_UF)
+    grads, dx_UF, low_UF = {}, dy_UF * (1 - gate_UF), x_UF.astype(dtype)
+    for name, dz_UF in dz.items():
+        low_dz_UF = dz_UF.astype(dtype)
+        grads[f"{name}_kernel"] = outer_product(low_UF[None], low_dz_UF[None])[0]
+        grads[f"{name}_bias"] = dz_UF.sum(axis=0)
+        dx_UF += product(low_dz_UF, kernels[f"{name}_kernel"].T)
+    return grads, dx_UF
 
 
 highway.defvjp(_forward, _backward)
-
-
-def _product(a: jax.Array, b: jax.Array, dtype: Any) -> jax.Array:
-    return jnp.matmul(a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.promote_types(dtype, jnp.float32))

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from elmo_jax.model.products import contract, outer_product
+
 Params = dict[str, jax.Array]
 # Cell state and projected output of the last step: {"cell": [D, B, C], "hidden": [D, B, P]}, float32.
 Carry = dict[str, jax.Array]
@@ -173,7 +175,7 @@ def _weight_gradients(
     dz_DNG = _flat(written["z"]).astype(settings.dtype)
     # One product, as the gradient of the gates is by far the largest array here.
     inside_DTBQ = jnp.concatenate([saved.x_DTBP.astype(before_DTBP.dtype), before_DTBP], axis=-1)
-    kernels_DQG = _outer_product(_flat(inside_DTBQ).astype(settings.dtype), dz_DNG)
+    kernels_DQG = outer_product(_flat(inside_DTBQ).astype(settings.dtype), dz_DNG)
     input_kernel, recurrent_kernel = jnp.split(kernels_DQG, [saved.x_DTBP.shape[-1]], axis=1)
     grads = {
         "input_kernel": input_kernel,
@@ -182,7 +184,7 @@ def _weight_gradients(
     }
     if "projection" in params:
         d_hidden_DNP, out_DNC = (_flat(written[name]).astype(settings.dtype) for name in ("hidden", "out"))
-        grads["projection"] = _outer_product(d_hidden_DNP, out_DNC).swapaxes(1, 2)
+        grads["projection"] = outer_product(d_hidden_DNP, out_DNC).swapaxes(1, 2)
     if "x" in written:
         return grads, written["x"]
     dx_DNP = _product_t(dz_DNG, params["input_kernel"].astype(settings.dtype))
@@ -221,23 +223,12 @@ def _flat(x_DTBX: jax.Array) -> jax.Array:
 
 def _product(a_DNX: jax.Array, weights_DXY: jax.Array) -> jax.Array:
     """``a @ weights`` direction by direction."""
-    return _contract(a_DNX.astype(weights_DXY.dtype), weights_DXY, 2, 1)
+    return contract(a_DNX.astype(weights_DXY.dtype), weights_DXY, 2, 1)
 
 
 def _product_t(a_DNY: jax.Array, weights_DXY: jax.Array) -> jax.Array:
     """``a @ weights^T``. The right side of a product is rearranged each time on CPU: so weights stand on the left."""
-    return _contract(weights_DXY, a_DNY.astype(weights_DXY.dtype), 2, 2).swapaxes(1, 2)
-
-
-def _outer_product(a_DNX: jax.Array, b_DNY: jax.Array) -> jax.Array:
-    """``a^T @ b``."""
-    return _contract(a_DNX, b_DNY, 1, 1)
-
-
-def _contract(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:
-    """The product over one axis of each, direction by direction, summed in float32 or better."""
-    dimensions = (((axis_a,), (axis_b,)), ((0,), (0,)))
-    return jax.lax.dot_general(a, b, dimensions, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
+    return contract(weights_DXY, a_DNY.astype(weights_DXY.dtype), 2, 2).swapaxes(1, 2)
 
 
 def _clip(x: jax.Array, limit: float | None) -> jax.Array:
