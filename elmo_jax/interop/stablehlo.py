@@ -96,7 +96,7 @@ def log_prob_program(model: Pretrained, weights: Weights) -> Any:
 
 
 def _export(model: Pretrained, weights: Weights, function: Any, n_words_inputs: int) -> Any:
-    bilm = BiLM(model.model.config, model.model.clusters, jnp.float32)
+    bilm = BiLM(model.model.config, model.model.clusters, jnp.float32, stepwise=False)
     b, t = jax_export.symbolic_shape("b, t")
     width = model.config.model.token_width
     ids = jax.ShapeDtypeStruct((b, t) if width is None else (b, t, width), jnp.int32)

@@ -55,7 +55,7 @@ class BiLM(nn.Module):
     config: configuration.Model
     clusters: Clusters
     dtype: Any = jnp.float32
-    stepwise: bool = False
+    stepwise: bool | None = None
 
     def setup(self) -> None:
         config, lstm, p = self.config, self.config.lstm, self.config.lstm.projection_dim

@@ -23,7 +23,7 @@ def lstm(
     cell_clip: float | None,
     proj_clip: float | None,
     dtype: Any = jnp.float32,
-    stepwise: bool = False,
+    stepwise: bool | None = None,
 ) -> tuple[jax.Array, Carry]:
     """Run the recurrence over a window. With z = [x_t ; m_{t-1}] W + b in blocks i, j, f, o of C columns::
 
@@ -40,13 +40,15 @@ def lstm(
         cell_clip: bound on |c|, None for none.
         proj_clip: bound on |m|, None for none; without a projection it does nothing, as in bilm-tf.
         dtype: of the products; state, sums and activations are float32, or float64 if this is.
-        stepwise: each direction by itself, its input and state in one product a step. Equal up to rounding. It moves
-            less memory, so it is the faster way forward on CPU (benchmarks/embed.py); where starting an operation costs
-            more than memory, and for gradients, the other way is.
+        stepwise: each direction by itself, its input and state in one product a step; otherwise all directions step
+            together, and the inputs of all steps are one product before. Equal up to rounding. The first moves less
+            memory and is faster on CPU, the second starts fewer operations (docs/performance.md). None: the first if
+            JAX's default device is a CPU.
 
     Returns:
         Outputs float32 ``[D, T, B, P]`` and the state after the window.
     """
+    stepwise = jax.default_backend() == "cpu" if stepwise is None else stepwise
     settings, masks = Settings(cell_clip, proj_clip, dtype, not stepwise), (reset_TB[..., None], keep_TB[..., None])
     if not stepwise:
         return recurrence(settings, params, x_DTBP, carry, *masks)
@@ -69,7 +71,7 @@ class ProjectedLSTM(nn.Module):
     config: LSTM
     n_directions: int = 2
     dtype: Any = jnp.float32
-    stepwise: bool = False
+    stepwise: bool | None = None
 
     @nn.compact
     def __call__(

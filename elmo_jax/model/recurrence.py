@@ -65,7 +65,7 @@ def recurrence(
         _, new = advance(_at(u_DTBX, t), carry, reset_B1, keep_B1)
         return new, jnp.where(keep_B1, new["hidden"], 0)
 
-    carry, y_TDBP = jax.lax.scan(step, carry, (jnp.arange(len(keep_TB1)), reset_TB1, keep_TB1))
+    carry, y_TDBP = jax.lax.scan(step, carry, (jnp.arange(keep_TB1.shape[0]), reset_TB1, keep_TB1))
     return y_TDBP.swapaxes(0, 1), carry
 
 
@@ -116,7 +116,7 @@ def _backward(settings: Settings, residuals: tuple[Params, _Saved], cotangents: 
         d_state = {name: jnp.where(keep_B1, jnp.where(reset_B1, 0, d_before[name]), d_state[name]) for name in d_before}
         return (d_state, {name: _put(written[name], t, new[name]) for name in written}), None
 
-    steps = (jnp.arange(len(saved.keep_TB1)), saved.reset_TB1, saved.keep_TB1)
+    steps = (jnp.arange(saved.keep_TB1.shape[0]), saved.reset_TB1, saved.keep_TB1)
     like = {"z": saved.gates_DTBG, "x": saved.x_DTBP, "out": saved.cell_DTBC, "hidden": saved.hidden_DTBP}
     unused = (["x"] if settings.hoisted else []) + (["out", "hidden"] if projection_DCP is None else [])
     written = {

@@ -32,8 +32,7 @@ class Program:
     def __init__(self, inputs: Inputs, devices: DataParallel) -> None:
         config = inputs.config
         self.inputs, self.devices, self._config = inputs, devices, config
-        stepwise = devices.devices[0].platform == "cpu"
-        self.model = BiLM(config.model, inputs.clusters, compute_dtype(config.model), stepwise)
+        self.model = BiLM(config.model, inputs.clusters, compute_dtype(config.model))
         self.optimizer = optim.make_optimizer(config.optimizer, inputs.n_steps)
         self.evaluator = Evaluator(self.model, config, inputs.vocabulary, devices)
         self.batches = self._batches()
