@@ -182,7 +182,7 @@ def test_a_failure_later_is_told_once_and_training_goes_on(tmp_path, server, cap
 
 
 PROGRAM = """
-import json, struct, sys
+import json, struct, sys, time
 from pathlib import Path
 from elmo_jax import trackers
 from elmo_jax.config import Config, Watch
@@ -195,18 +195,28 @@ with trackers.Metrics(run, Watch(wandb_project="elmo")) as metrics:
 
 from wandb.proto.wandb_internal_pb2 import Record
 
-# W&B's file is a LevelDB log behind seven bytes: records, cut where a block of 32 KiB ends (kinds 1 and 4 end one).
 (file,) = (run / "wandb").glob("offline-run-*/*.wandb")
-data, place, part, records, found = file.read_bytes(), 7, b"", [], []
-while place < len(data):
-    if 32768 - place % 32768 < 7:
-        place += 32768 - place % 32768
-        continue
-    _, length, kind = struct.unpack("<IHB", data[place : place + 7])
-    part, place = part + data[place + 7 : place + 7 + length], place + 7 + length
-    if kind in (1, 4):
-        records, part = [*records, part], b""
-for record in map(Record.FromString, records):
+
+
+def records():
+    """W&B's file is a LevelDB log behind seven bytes: records, cut where a block of 32 KiB ends (1 and 4 end one)."""
+    data, place, part, whole = file.read_bytes(), 7, b"", []
+    while place < len(data):
+        if 32768 - place % 32768 < 7:
+            place += 32768 - place % 32768
+            continue
+        _, length, kind = struct.unpack("<IHB", data[place : place + 7])
+        part, place = part + data[place + 7 : place + 7 + length], place + 7 + length
+        if kind in (1, 4):
+            whole, part = [*whole, Record.FromString(part)], b""
+    return whole
+
+
+# Another process of W&B writes it, to the end a moment after this one has finished the run.
+while not any(record.WhichOneof("record_type") == "exit" for record in records()):
+    time.sleep(0.1)
+found = []
+for record in records():
     if record.WhichOneof("record_type") == "run":
         identity = record.run.run_id
     if record.WhichOneof("record_type") == "history":
