@@ -199,7 +199,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 
 def records():
-    """W&B's file is a LevelDB log behind seven bytes: records, cut where a block of 32 KiB ends (1 and 4 end one)."""
+    # A LevelDB log behind seven bytes: records, cut where a block of 32 KiB ends (kinds 1 and 4 end one).
     data, place, part, whole = file.read_bytes(), 7, b"", []
     while place < len(data):
         if 32768 - place % 32768 < 7:
