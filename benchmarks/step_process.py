@@ -22,7 +22,7 @@ from step_parts import milliseconds_of_parts
 from step_work import Product, Work, lengths, products
 
 from elmo_jax import parallel
-from elmo_jax.allocator import keep_memory
+from elmo_jax.allocator import give_back, keep_memory
 from elmo_jax.config import PUBLISHED_OPTIMIZER, Config
 from elmo_jax.config_io import experiment
 from elmo_jax.data.batches import Batch, prefetch
@@ -72,6 +72,7 @@ class Trainer:
         begin = time.perf_counter()
         self._compiled = step.lower(like, self.devices.place_batch(self.next_batch())).compile()
         self.compile_seconds = time.perf_counter() - begin
+        give_back()
 
     def next_batch(self) -> Batch:
         """The batch of the next window."""

@@ -23,8 +23,8 @@ def keep_memory(reserve: int | None = None) -> bool:
     Returns:
         Whether it was done: on Linux with glibc alone.
     """
-    libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
-    if libc is None or not hasattr(libc, "gnu_get_libc_version"):
+    libc = _glibc()
+    if libc is None:
         return False
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.free.argtypes = [ctypes.c_void_p]
@@ -42,3 +42,15 @@ def keep_memory(reserve: int | None = None) -> bool:
     libc.madvise(begin, piece + size - begin, MADV_HUGEPAGE)
     libc.free(piece)
     return True
+
+
+def give_back() -> None:
+    """Return what is free now to the system, after work that is done once, such as compiling."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+    return libc if hasattr(libc, "gnu_get_libc_version") else None

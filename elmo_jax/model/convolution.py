@@ -50,7 +50,9 @@ def _forward(
     def largest(width: int) -> tuple[jax.Array, jax.Array]:
         responses = _responses(kernels, char_embed, chars_UC[:, :width], dtype)
         values = [y_UCF.max(axis=1) for y_UCF in responses]
-        places = [y_UCF.argmax(axis=1) for y_UCF in responses]
+        # Small numbers: one for each token and filter is kept.
+        small = jnp.uint8 if chars_UC.shape[1] <= 256 else jnp.int32
+        places = [y_UCF.argmax(axis=1).astype(small) for y_UCF in responses]
         return jnp.concatenate(values, axis=-1), jnp.concatenate(places, axis=-1)
 
     value_UF, place_UF = _in_width(kernels, chars_UC, padding, largest)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elmo_jax import checkpoint, telemetry, trackers
+from elmo_jax.allocator import give_back
 from elmo_jax.config import Config
 from elmo_jax.data.batches import prefetch
 from elmo_jax.exit_status import COMPLETE
@@ -166,8 +167,19 @@ class _Pretraining:
         """The step as the loop calls it, with a batch of this process."""
         if self.config.debug:
             return WatchedStep(self.program.train_step(), self.devices)
-        step = self.devices.wrap(self.program.train_step(), STATE_SPECS, outputs=(STATE_SPECS, REPLICATED))
-        return lambda state, batch: step(state, self.devices.place_batch(batch))
+        step: Any = self.devices.wrap(self.program.train_step(), STATE_SPECS, outputs=(STATE_SPECS, REPLICATED))
+        compiled: Any = None
+
+        def run(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
+            nonlocal compiled
+            batch = self.devices.place_batch(batch)
+            if compiled is None:
+                compiled = step.lower(state, batch).compile()
+                give_back()
+            result: tuple[TrainState, Any] = compiled(state, batch)
+            return result
+
+        return run
 
     def _evaluate(self, step: int, state: TrainState) -> float | None:
         if self.inputs.heldout is None:
