@@ -11,6 +11,7 @@ from elmo_jax.model.lstm import lstm
 
 D, T, B, P, C = 2, 6, 4, 3, 5
 CLIPS = {"cell_clip": 0.8, "proj_clip": 0.3}
+UNCLIPPED = {"cell_clip": None, "proj_clip": None}
 
 
 def parameters(c=C, p=P, seed=0):
@@ -68,7 +69,7 @@ def stepwise(request):
 
 
 @pytest.mark.parametrize("p", [P, C], ids=["projected", "P = C"])
-@pytest.mark.parametrize("clips", [CLIPS, {"cell_clip": None, "proj_clip": None}], ids=["clipped", "unclipped"])
+@pytest.mark.parametrize("clips", [CLIPS, UNCLIPPED], ids=["clipped", "unclipped"])
 def test_equals_the_recurrence_by_hand(clips, p, stepwise):
     params, inputs = parameters(p=p), example(p=p)
     got = lstm(params, *inputs, **clips, stepwise=stepwise)
@@ -94,9 +95,18 @@ def plainly(params, x, carry, reset, keep, cell_clip, proj_clip):
     return jnp.stack(outputs, axis=1), {"cell": cell, "hidden": hidden}
 
 
-@pytest.mark.parametrize("p", [P, C], ids=["projected", "P = C"])
-@pytest.mark.parametrize("clips", [CLIPS, {"cell_clip": None, "proj_clip": None}], ids=["clipped", "unclipped"])
-@pytest.mark.parametrize(("steps", "rows"), [(T, B), (1, B), (T, 1)], ids=["window", "one step", "one row"])
+@pytest.mark.parametrize(
+    ("clips", "p", "steps", "rows"),
+    [
+        (CLIPS, P, T, B),
+        (CLIPS, C, T, B),
+        (UNCLIPPED, P, T, B),
+        (UNCLIPPED, C, T, B),
+        (CLIPS, P, 1, B),
+        (CLIPS, P, T, 1),
+    ],
+    ids=["clipped", "clipped, P = C", "unclipped", "unclipped, P = C", "one step", "one row"],
+)
 def test_gradients_are_those_of_the_recurrence_differentiated_by_jax(clips, p, steps, rows, stepwise):
     params, (x, carry, reset, keep) = parameters(p=p), example(p=p, steps=steps)
     x, reset, keep = x[:, :, :rows], reset[:, :rows], keep[:, :rows]
