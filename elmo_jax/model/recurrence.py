@@ -1,7 +1,7 @@
 """The recurrence of the LSTM layers over a window, and its gradient, which is written by hand.
 
 The loop back in time carries the gradient of the state only, and every weight gradient is one product over all steps
-afterwards. Each reads and writes its own part of the arrays that hold all steps, so that nothing is copied.
+afterwards. What a step reads and what it writes are different arrays: XLA copies one that it does both with.
 """
 
 from functools import partial
