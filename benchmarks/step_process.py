@@ -26,7 +26,7 @@ from elmo_jax.allocator import give_back, keep_memory
 from elmo_jax.config import PUBLISHED_OPTIMIZER, Config
 from elmo_jax.config_io import experiment
 from elmo_jax.data.batches import Batch, prefetch
-from elmo_jax.model.char_cnn import CHUNK
+from elmo_jax.model.char_cnn import types_at_a_time
 from elmo_jax.model.clusters import choose_cutoffs, tail_dim
 from elmo_jax.parallel import REPLICATED
 from elmo_jax.train.inputs import gather
@@ -114,7 +114,7 @@ class Trainer:
         dtype = self.program.model.dtype
         batches = [self.next_batch() for _ in range(COUNTED)]
         works = [self._work(batch) for batch in batches]
-        tokens, rates = works[0].tokens, matmul_rate.rates(products(works[0], CHUNK), dtype)
+        tokens, rates = works[0].tokens, matmul_rate.rates(products(works[0], types_at_a_time()), dtype)
         n = SQUARE["cpu" if jax.default_backend() == "cpu" else "gpu"]
         return {
             "types_per_token": round(float(np.mean([work.n_types for work in works])) / tokens, 3),

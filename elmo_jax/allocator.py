@@ -4,44 +4,40 @@ import ctypes
 import os
 import sys
 
-# Of <malloc.h> and <sys/mman.h> on Linux.
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX, MADV_HUGEPAGE = -1, -4, -8, 14
+# Of <malloc.h> on Linux.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+# malloc asks for huge pages for all that it hands out. Only the start of a process reads it.
+TUNABLES, HUGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
 
 
-def keep_memory(reserve: int | None = None) -> bool:
-    """Let malloc keep what is freed, and mark what it will hand out next for huge pages.
+def use_huge_pages() -> None:
+    """Start this program once more, in its own process, if its malloc does not ask for huge pages yet.
+
+    To be called before anything is done, by a program that is its process's own: it begins anew with the same command
+    line, and this call then returns. It does nothing where glibc is not the C library, or where ``GLIBC_TUNABLES``
+    already speaks of huge pages.
+    """
+    chosen = os.environ.get(TUNABLES, "")
+    if _glibc() is None or HUGE_PAGES.partition("=")[0] in chosen:
+        return
+    os.environ[TUNABLES] = ":".join(filter(None, (chosen, HUGE_PAGES)))
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def keep_memory() -> bool:
+    """Let malloc keep what is freed.
 
     On CPU, XLA takes the memory of a step's intermediates from malloc at every step and gives it back after it. By
     default glibc returns such large pieces to the system, and each step pays for every page again
-    (docs/performance.md). This is a setting of the whole process, which is to be made before threads start, as those of
-    JAX do when it first looks for devices. A program's memory does not shrink after it.
-
-    Args:
-        reserve: bytes of addresses to mark; memory is taken when they are first used. Default: a quarter of the
-            machine's memory.
+    (docs/performance.md). This is a setting of the whole process. A program's memory hardly shrinks after it.
 
     Returns:
-        Whether it was done: on Linux with glibc alone.
+        Whether it was done: with glibc alone.
     """
     libc = _glibc()
-    if libc is None:
-        return False
-    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-    libc.free.argtypes = [ctypes.c_void_p]
-    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    # One heap for all threads, no pieces outside of it, and nothing given back.
-    for option, value in ((M_ARENA_MAX, 1), (M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1)):
-        if not libc.mallopt(option, value):
-            return False
-    page = os.sysconf("SC_PAGE_SIZE")
-    size = os.sysconf("SC_PHYS_PAGES") * page // 4 if reserve is None else reserve
-    piece = libc.malloc(size)
-    if not piece:
-        return False
-    begin = -(-piece // page) * page
-    libc.madvise(begin, piece + size - begin, MADV_HUGEPAGE)
-    libc.free(piece)
-    return True
+    # No pieces outside of the heaps, and nothing given back. Each thread keeps a heap of its own: in one for all, what
+    # the compiler leaves behind makes every later search for memory long.
+    return libc is not None and all(libc.mallopt(*setting) for setting in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1)))
 
 
 def give_back() -> None:

@@ -12,7 +12,11 @@ from elmo_jax.exit_status import BUSY, COMPLETE, EXPLANATION, INTERRUPTED, USER_
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; exits with its status."""
+    """Run a command; exits with its status.
+
+    Args:
+        arguments: default: those of the process, which is this program then and may be started once more.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("elmo_jax").setLevel(logging.INFO)
     try:
@@ -22,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise UserError(
                 f"--config.{overrides[0][0]} belongs to elmo train; elmo {options.command} does not take it"
             )
-        options.overrides = overrides
+        options.overrides, options.is_program = overrides, arguments is None
         status = options.execute(options)
     except UserError as error:
         sys.stderr.write(f"elmo: {' '.join(str(error).splitlines())}\n")

@@ -46,10 +46,11 @@ def run(options: argparse.Namespace) -> int:
     if options.show_config:
         print(config_io.to_json(config), end="")
         return COMPLETE
-    from elmo_jax import compilation_cache
-    from elmo_jax.allocator import keep_memory
+    from elmo_jax import allocator, compilation_cache
 
-    keep_memory()
+    if options.is_program:
+        allocator.use_huge_pages()
+    allocator.keep_memory()
     compilation_cache.enable(config.compilation_cache)
     if options.dry_run:
         from elmo_jax.train.dry_run import dry_run

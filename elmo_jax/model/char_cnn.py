@@ -18,9 +18,6 @@ from elmo_jax.model.products import product
 N_CHARACTERS = 261
 PADDING = 260
 
-# Types encoded at a time.
-CHUNK = 256
-
 
 class CharEncoder(nn.Module):
     """Encodes each distinct type of a batch once.
@@ -52,7 +49,7 @@ class CharEncoder(nn.Module):
             ``[U, P]`` in the compute dtype; zeros past ``n_types``.
         """
         params = {"char_embed": self.char_embed, **self.groups}
-        return keeping(self._encode, params, chars_UC, n_types, CHUNK)
+        return keeping(self._encode, params, chars_UC, n_types, types_at_a_time())
 
     def embed(self, chars_UC: jax.Array) -> jax.Array:
         """The embeddings of characters, ``[U, C, E]``: what ``encode_embedded`` goes on from."""
@@ -67,7 +64,7 @@ class CharEncoder(nn.Module):
             table, row_UC = x_UCE.reshape(u * c, e), jnp.arange(u * c).reshape(u, c)
             return self._encode({**params, "char_embed": table}, row_UC, padding=None)
 
-        return compact(encode, self.groups, x_UCE, n_types, CHUNK)
+        return compact(encode, self.groups, x_UCE, n_types, types_at_a_time())
 
     def _encode(self, params: Any, chars_UC: jax.Array, padding: int | None = PADDING) -> jax.Array:
         x_UF = features(params, chars_UC, self.config, self.dtype, padding)
@@ -93,6 +90,12 @@ def features(params: Any, chars_UC: jax.Array, config: CharCNN, dtype: Any, padd
     for k in range(config.n_highway):
         x_UF = highway(dtype, dict(params[f"highway_{k}"]), x_UF)
     return x_UF
+
+
+def types_at_a_time() -> int:
+    """Types encoded together: few on CPU, as the last ones are computed whether there are any or not."""
+    # Measured on CPU, reckoned elsewhere (docs/performance.md).
+    return 128 if jax.default_backend() == "cpu" else 1024
 
 
 def feature_shapes(config: CharCNN) -> dict[str, Shapes]:

@@ -18,19 +18,21 @@ class Cut:
     Attributes:
         words: up to so many are one block, whose logits are computed once; those of more words are computed twice.
         logits: of one block; positions of a chunk follow from it.
+        part: positions of a chunk at most, where only a part of them counts: the last chunk is computed whole.
         chunk: positions, where there are several blocks: a tail of rare words has few.
         block: words, where there are several blocks.
     """
 
     words: int
     logits: int
+    part: int
     chunk: int
     block: int
 
 
 # On a CPU what stays in its caches (docs/performance.md); elsewhere enough to be busy with, 256 MiB.
-CPU = Cut(words=2**14, logits=2**20, chunk=32, block=2**12)
-ACCELERATOR = Cut(words=2**17, logits=2**26, chunk=512, block=2**17)
+CPU = Cut(words=2**14, logits=2**20, part=2**6, chunk=32, block=2**12)
+ACCELERATOR = Cut(words=2**17, logits=2**26, part=2**10, chunk=512, block=2**17)
 
 
 def linear_cross_entropy(
@@ -65,8 +67,8 @@ def linear_cross_entropy(
     """
     size, (n_words, _) = len(target_N), kernel_VP.shape
     weight_N = jax.lax.stop_gradient(weight_N)
-    n, first = jnp.int32(size if n is None else n), jnp.int32(first)
-    chunk, block = chunk_and_block(size, n_words)
+    whole, n, first = n is None, jnp.int32(size if n is None else n), jnp.int32(first)
+    chunk, block = chunk_and_block(size, n_words, whole)
     if block == n_words:
         # With positions leading in both factors, the gradient of the kernel is the faster product.
         layer = {"kernel_PV": kernel_VP.T, "bias_V": bias_V}
@@ -76,11 +78,17 @@ def linear_cross_entropy(
     return total, jax.lax.stop_gradient(nll_N)
 
 
-def chunk_and_block(size: int, n_words: int) -> tuple[int, int]:
-    """Positions and words whose logits are alive at once; blocks are alike, so that the last repeats few words."""
+def chunk_and_block(size: int, n_words: int, whole: bool = True) -> tuple[int, int]:
+    """Positions and words whose logits are alive at once; blocks are alike, so that the last repeats few words.
+
+    Args:
+        size: positions.
+        n_words: of the layer.
+        whole: all positions count.
+    """
     cut = CPU if jax.default_backend() == "cpu" else ACCELERATOR
     if n_words <= cut.words:
-        return min(size, max(1, cut.logits // n_words)), n_words
+        return min(size, max(1, cut.logits // n_words), size if whole else cut.part), n_words
     return min(size, cut.chunk), -(-n_words // -(-n_words // cut.block))
 
 

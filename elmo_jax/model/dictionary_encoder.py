@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from elmo_jax.config import CharCNN, Dictionaries
-from elmo_jax.model.char_cnn import CHUNK, feature_shapes, features, init_group, linear, projection_shapes
+from elmo_jax.model.char_cnn import feature_shapes, features, init_group, linear, projection_shapes, types_at_a_time
 from elmo_jax.model.initializers import symmetric_uniform
 from elmo_jax.model.keeping import keeping
 
@@ -51,7 +51,7 @@ class DictionaryEncoder(nn.Module):
         Returns:
             ``[U, P]`` in the compute dtype; zeros past ``n_types``.
         """
-        return keeping(self._encode, self.leaves, ids_UC, n_types, CHUNK)
+        return keeping(self._encode, self.leaves, ids_UC, n_types, types_at_a_time())
 
     def _encode(self, params: Any, ids_UC: jax.Array) -> jax.Array:
         parts = []

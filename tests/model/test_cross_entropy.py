@@ -36,7 +36,7 @@ def plain(layer, target):
 @pytest.fixture(params=[(1, 1), (3, 4), (7, 7), (4, 22), (2, WORDS), (50, WORDS)], ids=str)
 def cut(request, monkeypatch):
     """Positions of a chunk and words of a block; the last ones have all words in one block."""
-    monkeypatch.setattr(cross_entropy, "chunk_and_block", lambda size, words: request.param)
+    monkeypatch.setattr(cross_entropy, "chunk_and_block", lambda size, words, whole=True: request.param)
 
 
 @pytest.mark.parametrize("targets", ["mixed", "all first", "all last"])
@@ -89,7 +89,7 @@ def test_products_are_bfloat16_where_hidden_vectors_are_and_results_float32(cut)
 def test_huge_logits_stay_finite(monkeypatch):
     hidden, kernel = jnp.full((1, 1), 1e4), jnp.array([[1.0], [-1.0], [0.5]])
     for block in (2, 3):
-        monkeypatch.setattr(cross_entropy, "chunk_and_block", lambda size, words, block=block: (1, block))
+        monkeypatch.setattr(cross_entropy, "chunk_and_block", lambda size, words, whole=True, block=block: (1, block))
         loss, gradient = jax.value_and_grad(
             lambda h: linear_cross_entropy(h, kernel, jnp.zeros(3), jnp.array([1]), jnp.ones(1))[0]
         )(hidden)
@@ -100,10 +100,12 @@ def test_huge_logits_stay_finite(monkeypatch):
 @pytest.mark.parametrize("words", [1, 1000, cross_entropy.CPU.words, cross_entropy.CPU.words + 1, 793_471])
 @pytest.mark.parametrize("size", [1, 5, 5120])
 def test_chunks_and_blocks_fit_what_there_is_and_few_logits_are_alive(words, size):
-    chunk, block = cross_entropy.chunk_and_block(size, words)
-    assert 1 <= chunk <= size
-    assert 1 <= block <= words
-    assert chunk * block <= cross_entropy.CPU.logits
+    for whole in (True, False):
+        chunk, block = cross_entropy.chunk_and_block(size, words, whole)
+        assert 1 <= chunk <= size
+        assert 1 <= block <= words
+        assert chunk * block <= cross_entropy.CPU.logits
+        assert whole or chunk <= cross_entropy.CPU.part
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

@@ -74,7 +74,9 @@ def test_adaptive_and_full_train_on_the_exact_distribution(config):
 @pytest.mark.parametrize("cut", [(1, 1), (4, 7), (3, WORDS), (50, WORDS)], ids=str)
 def test_values_and_gradients_of_the_adaptive_softmax_are_those_of_its_whole_distribution(cut, monkeypatch):
     """For any targets, chunks and blocks; the whole distribution is plain products, of which JAX takes the gradient."""
-    monkeypatch.setattr(cross_entropy, "chunk_and_block", lambda size, words: (min(cut[0], size), min(cut[1], words)))
+    monkeypatch.setattr(
+        cross_entropy, "chunk_and_block", lambda size, words, whole=True: (min(cut[0], size), min(cut[1], words))
+    )
     monkeypatch.setattr(softmax, "PROJECTIONS", -(-2 * N // cut[0]))
     module, params = layer(KINDS[0])
     weight = jnp.asarray(np.random.default_rng(3).normal(size=(2, N)), jnp.float32)
