@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elmo_jax.model.compact import add, over_chunks, put, scaled, take, weighted_sum
+from elmo_jax.model.products import outer_product, product, product_t
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def chunk_and_block(size: int, n_words: int, whole: bool = True) -> tuple[int, i
 
 def _nll(layer: dict[str, jax.Array], rows: dict[str, jax.Array]) -> jax.Array:
     kernel_PV = layer["kernel_PV"].astype(rows["hidden_NP"].dtype)
-    logits_NV = _product(rows["hidden_NP"], kernel_PV) + layer["bias_V"]
+    logits_NV = product(rows["hidden_NP"], kernel_PV) + layer["bias_V"]
     wanted_NV = jnp.arange(kernel_PV.shape[1]) == rows["target_N"][:, None]
     return jax.nn.logsumexp(logits_NV, axis=1) - jnp.where(wanted_NV, logits_NV, 0).sum(axis=1)
 
@@ -128,13 +129,13 @@ def _forward(chunk: int, block: int, *arguments: jax.Array) -> tuple[tuple[jax.A
             row, fresh = at
             rows, goal, level, factor = take((hidden, target, log_sum, weight), row, len(fresh))
             factor = jnp.where(fresh, factor, 0)[:, None]
-            probability = jnp.exp(_product(rows, part.T) + part_bias - level[:, None])
+            probability = jnp.exp(product_t(rows, part) + part_bias - level[:, None])
             d_logits = probability * factor - jnp.where(word == goal[:, None], factor, 0)
             products = d_logits.astype(hidden.dtype)
             # The gradient of the kernel with positions leading in both factors: the faster product.
             return (
-                add(d_hidden, _product(products, part), row),
-                d_part + _product(rows.T, products),
+                add(d_hidden, product(products, part), row),
+                d_part + outer_product(rows[None], products[None])[0],
                 d_part_bias + d_logits.sum(axis=0),
             )
 
@@ -178,7 +179,7 @@ def _log_sums(
             row, fresh = at
             rows, goal = take((hidden, target), row, len(fresh))
             old_top, old_total, old_chosen = old = take(sums, row, len(fresh))
-            logits = _product(rows, part.T) + part_bias
+            logits = product_t(rows, part) + part_bias
             top = jnp.maximum(old_top, logits.max(axis=1))
             total = old_total * jnp.exp(old_top - top) + jnp.exp(logits - top[:, None]).sum(axis=1)
             chosen = old_chosen + jnp.where(word == goal[:, None], logits, 0).sum(axis=1)
@@ -211,7 +212,3 @@ def _words(
     word = start + jnp.arange(block)
     fresh = word >= i * block
     return part.astype(dtype), jnp.where(fresh, part_bias, -jnp.inf), jnp.where(fresh, word, -1), start
-
-
-def _product(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.matmul(a, b, preferred_element_type=jnp.float32)

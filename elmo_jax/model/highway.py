@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from elmo_jax.model.products import outer_product, product
+from elmo_jax.model.products import outer_product, product, product_t
 
 Params = dict[str, jax.Array]
 
@@ -45,7 +45,7 @@ def _backward(dtype: Any, saved: Any, dy_UF: jax.Array) -> tuple[Params, jax.Arr
         low_dz_UF = dz_UF.astype(dtype)
         grads[f"{name}_kernel"] = outer_product(low_UF[None], low_dz_UF[None])[0]
         grads[f"{name}_bias"] = dz_UF.sum(axis=0)
-        dx_UF += product(low_dz_UF, kernels[f"{name}_kernel"].T)
+        dx_UF += product_t(low_dz_UF, kernels[f"{name}_kernel"])
     return grads, dx_UF
 
 

@@ -18,6 +18,7 @@ from elmo_jax.model.clusters import Clusters, tail_dim
 from elmo_jax.model.compact import compact, weighted_sum
 from elmo_jax.model.cross_entropy import chunk_and_block, linear_cross_entropy
 from elmo_jax.model.initializers import normal, zeros
+from elmo_jax.model.products import product, product_t
 from elmo_jax.model.word_table import WordEncoder
 
 # Chunks in which the positions of a tail are projected to its width: this many.
@@ -235,17 +236,15 @@ _permuted.defvjp(_permuted_forward, _permuted_backward)
 
 def _sampled_nll(drawn: dict[str, jax.Array], rows: dict[str, jax.Array]) -> jax.Array:
     kernel_PS = drawn["kernel_PS"].astype(rows["hidden_NP"].dtype)
-    logits_NS = jnp.matmul(rows["hidden_NP"], kernel_PS, preferred_element_type=jnp.float32) + drawn["bias_S"]
+    logits_NS = product(rows["hidden_NP"], kernel_PS) + drawn["bias_S"]
     logits_NS = jnp.where(drawn["word_S"] == rows["target_N"][:, None], -jnp.inf, logits_NS)
     rivals_N = jax.nn.logsumexp(logits_NS, axis=1)
     return jnp.logaddexp(rivals_N, rows["true_N"]) - rows["true_N"]
 
 
 def _linear(hidden_NP: jax.Array, kernel_VP: jax.Array, bias_V: jax.Array) -> jax.Array:
-    kernel_VP = kernel_VP.astype(hidden_NP.dtype)
-    return jnp.matmul(hidden_NP, kernel_VP.T, preferred_element_type=jnp.float32) + bias_V
+    return product_t(hidden_NP, kernel_VP.astype(hidden_NP.dtype)) + bias_V
 
 
 def _project(kernel_PQ: jax.Array, hidden_NP: jax.Array) -> jax.Array:
-    product = jnp.matmul(hidden_NP, kernel_PQ.astype(hidden_NP.dtype), preferred_element_type=jnp.float32)
-    return product.astype(hidden_NP.dtype)
+    return product(hidden_NP, kernel_PQ.astype(hidden_NP.dtype)).astype(hidden_NP.dtype)
