@@ -166,6 +166,8 @@ class Train:
     n_steps: int | None = None
     # Rows of a device are worked off in this many parts, for memory; the gradient is that of the whole.
     gradient_accumulation: int = 1
+    # The gates of the LSTMs are computed again for their gradient, not kept: less memory, a little more time.
+    recompute_gates: bool = False
     # "carried": the LSTM state flows from sentence to sentence (as published); "sentence": it starts at zero;
     # "random": it starts at zero at some sentences, each with reset_probability.
     state: Literal["carried", "sentence", "random"] = "carried"
