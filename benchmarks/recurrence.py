@@ -9,8 +9,8 @@ kept for the gradient, or computed again. These are of one layer; where nothing 
 training on this device. ``layers``: two layers one after the other, in both forms, or the second one a position behind
 the first, so that all four cells advance together (skewed_layers.py); their values and gradients are compared before.
 
-Times are of clock and processor, medians of turns that all forms of a batch take one after another. The text has
-a sentence for every 25 tokens.
+Times are of clock and processor, medians of turns that all forms of a batch take one after another, in a process that
+keeps its memory as that of training does. The text has a sentence for every 25 tokens.
 """
 
 import argparse
@@ -26,6 +26,7 @@ import numpy as np
 from skewed_layers import skewed, stack
 from timing import in_turn, memory
 
+from elmo_jax.allocator import keep_memory
 from elmo_jax.config import LSTM
 from elmo_jax.config_io import experiment
 from elmo_jax.model.lstm import ProjectedLSTM, lstm
@@ -118,6 +119,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--turn-seconds", type=float, default=0.2)
     options = parser.parse_args()
+    keep_memory()
     config = experiment(f"elmo_{options.size}").model.lstm
     for batch in options.batch:
         made = programs(config, batch, options)
