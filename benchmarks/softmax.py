@@ -13,14 +13,13 @@ and the LSTM of the size, forward and backward, at the same batch, and ``share``
 import argparse
 import dataclasses
 import json
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from timing import in_turn, memory
 
 from elmo_jax.config import Model, Softmax
 from elmo_jax.config_io import experiment
@@ -121,28 +120,6 @@ def main() -> None:
         if ("full", n_words) in each:
             line["of_full"] = round(each[name] / each["full", n_words], 4)
         print(json.dumps(line), flush=True)
-
-
-def memory(program: Any) -> dict[str, float]:
-    """MiB that a compiled program works in, and those of its results."""
-    plan = program.memory_analysis()
-    return {
-        "working_mib": round(plan.temp_size_in_bytes / 2**20, 1),
-        "gradient_mib": round(plan.output_size_in_bytes / 2**20, 1),
-    }
-
-
-def in_turn(programs: dict[Any, Any], rounds: int) -> tuple[dict[Any, float], dict[Any, float]]:
-    """Median milliseconds of every program by the clock, and of the processor; each runs once before."""
-    times: dict[Any, list[tuple[float, float]]] = {name: [] for name in programs}
-    for turn in range(rounds + 1):
-        for name, (program, inputs) in programs.items():
-            start = time.perf_counter(), time.process_time()
-            jax.block_until_ready(program(*inputs))
-            if turn:
-                times[name].append((time.perf_counter() - start[0], time.process_time() - start[1]))
-    clock, processor = ({n: 1000 * statistics.median(t[i] for t in x) for n, x in times.items()} for i in (0, 1))
-    return clock, processor
 
 
 if __name__ == "__main__":

@@ -96,8 +96,7 @@ class Model:
     dropout_places: tuple[Literal["input", "between", "output"], ...] = ("input", "between", "output")
     # A fresh mask for every position (as published), or one for all positions of a window (Gal and Ghahramani 2016).
     dropout_mask: Literal["position", "window"] = "position"
-    # Of all matrix products; "auto" is bfloat16 on accelerators and float32 on CPU. Their sums, the states of the LSTMs
-    # and the losses are always float32.
+    # Of matrix products; "auto": float32 on CPU, else bfloat16. Sums, states of LSTMs and losses are always float32.
     compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
 
     @property
@@ -166,6 +165,8 @@ class Train:
     n_steps: int | None = None
     # Rows of a device are worked off in this many parts, for memory; the gradient is that of the whole.
     gradient_accumulation: int = 1
+    # The gates of the LSTMs are computed again for their gradient, not kept: less memory, a little more time.
+    recompute_gates: bool = False
     # "carried": the LSTM state flows from sentence to sentence (as published); "sentence": it starts at zero;
     # "random": it starts at zero at some sentences, each with reset_probability.
     state: Literal["carried", "sentence", "random"] = "carried"
@@ -268,8 +269,7 @@ class Config:
         """Check every rule between values and return the configuration itself.
 
         Args:
-            recorded: it is that of a run, perhaps of an earlier version, or of a model: fields without an effect are
-                let be, and there need be no text.
+            recorded: it is that of a run or a model, maybe an older one: fields without an effect and no text are fine.
 
         Raises:
             UserError: naming the field, its value, the rule and a fix.

@@ -45,6 +45,7 @@ class BiLM(nn.Module):
         clusters: vocabulary size and, for the adaptive softmax, where its clusters end.
         dtype: of the products; state, softmax and loss are float32.
         stepwise: how the LSTM layers run, see ``lstm``.
+        recompute_gates: what their gradients keep, see ``lstm``.
 
     Example:
         >>> model = BiLM(config.model, Clusters(1000, ()))
@@ -56,6 +57,7 @@ class BiLM(nn.Module):
     clusters: Clusters
     dtype: Any = jnp.float32
     stepwise: bool | None = None
+    recompute_gates: bool = False
 
     def setup(self) -> None:
         config, lstm, p = self.config, self.config.lstm, self.config.lstm.projection_dim
@@ -65,8 +67,8 @@ class BiLM(nn.Module):
             if config.input == "characters"
             else DictionaryEncoder(config.dictionaries, config.char_cnn, p, self.dtype)
         )
-        directions = len(config.directions)
-        self.lstm = [ProjectedLSTM(lstm, directions, self.dtype, self.stepwise) for _ in range(lstm.n_layers)]
+        layer = lstm, len(config.directions), self.dtype, self.stepwise, self.recompute_gates
+        self.lstm = [ProjectedLSTM(*layer) for _ in range(lstm.n_layers)]
         shared = words if config.share_embedding_softmax else None
         self.softmax = make_softmax(config.softmax, self.clusters, p, self.dtype, shared)
 

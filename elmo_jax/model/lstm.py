@@ -24,6 +24,7 @@ def lstm(
     proj_clip: float | None,
     dtype: Any = jnp.float32,
     stepwise: bool | None = None,
+    recompute_gates: bool = False,
 ) -> tuple[jax.Array, Carry]:
     """Run the recurrence over a window. With z = [x_t ; m_{t-1}] W + b in blocks i, j, f, o of C columns::
 
@@ -44,12 +45,15 @@ def lstm(
             together, and the inputs of all steps are one product before. Equal up to rounding. The first moves less
             memory and is faster on CPU, the second starts fewer operations (docs/performance.md). None: the first if
             JAX's default device is a CPU.
+        recompute_gates: of gradients: the gates ``[D, T, B, 4C]`` are computed again from inputs and states, where
+            they would be kept. The values are the same bits, the gradients equal up to rounding.
 
     Returns:
         Outputs float32 ``[D, T, B, P]`` and the state after the window.
     """
     stepwise = jax.default_backend() == "cpu" if stepwise is None else stepwise
-    settings, masks = Settings(cell_clip, proj_clip, dtype, not stepwise), (reset_TB[..., None], keep_TB[..., None])
+    settings = Settings(cell_clip, proj_clip, dtype, not stepwise, recompute_gates)
+    masks = reset_TB[..., None], keep_TB[..., None]
     if not stepwise:
         return recurrence(settings, params, x_DTBP, carry, *masks)
     # Loops that do not wait for each other run at the same time.
@@ -66,12 +70,14 @@ class ProjectedLSTM(nn.Module):
         n_directions: D; 2 for a bidirectional model.
         dtype: of the products.
         stepwise: see ``lstm``.
+        recompute_gates: see ``lstm``.
     """
 
     config: LSTM
     n_directions: int = 2
     dtype: Any = jnp.float32
     stepwise: bool | None = None
+    recompute_gates: bool = False
 
     @nn.compact
     def __call__(
@@ -89,8 +95,18 @@ class ProjectedLSTM(nn.Module):
         }
         if p != c:
             params["projection"] = self.param("projection", glorot(c, p), (d, c, p))
-        clips = {"cell_clip": config.cell_clip, "proj_clip": config.proj_clip}
-        return lstm(params, x_DTBP, carry, reset_TB, keep_TB, **clips, dtype=self.dtype, stepwise=self.stepwise)
+        return lstm(
+            params,
+            x_DTBP,
+            carry,
+            reset_TB,
+            keep_TB,
+            cell_clip=config.cell_clip,
+            proj_clip=config.proj_clip,
+            dtype=self.dtype,
+            stepwise=self.stepwise,
+            recompute_gates=self.recompute_gates,
+        )
 
 
 def _directions(tree: Any) -> list[Any]:

@@ -45,12 +45,14 @@ def outer_product(a_DNX: jax.Array, b_DNY: jax.Array) -> jax.Array:
     """``a^T @ b`` for each d, ``[D, X, Y]``.
 
     On CPU a bfloat16 product whose left side is to be turned first runs at half the rate. So it is turned before, in
-    two halves: one transposition XLA would make part of the product again.
+    two halves: one transposition XLA would make part of the product again. And each d is a product of its own: of one
+    over several d whose result is turned, XLA (JAX 0.10.2) makes one that it then cannot run.
     """
     if a_DNX.dtype != jnp.bfloat16 or jax.default_backend() != "cpu":
         return contract(a_DNX, b_DNY, 1, 1)
     halves = jnp.array_split(a_DNX, 2, axis=2)
-    return contract(jnp.concatenate([half.swapaxes(1, 2) for half in halves], axis=1), b_DNY, 2, 1)
+    a_DXN = jnp.concatenate([half.swapaxes(1, 2) for half in halves], axis=1)
+    return jnp.concatenate([contract(a_DXN[d : d + 1], b_DNY[d : d + 1], 2, 1) for d in range(len(a_DXN))])
 
 
 def contract(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:

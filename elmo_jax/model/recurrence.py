@@ -26,26 +26,30 @@ class Settings(NamedTuple):
         dtype: of the products.
         hoisted: the inputs of all steps are one product outside of the loop. Otherwise a step multiplies its input
             and the state before it together.
+        recompute_gates: the loop back in time computes the gates of its step again; otherwise those of all steps are
+            kept.
     """
 
     cell_clip: float | None
     proj_clip: float | None
     dtype: Any
     hoisted: bool
+    recompute_gates: bool = False
 
 
 class _Weights(NamedTuple):
     """What the loops multiply by: the kernel of the state, and of the input unless hoisted, and the projection."""
 
     kernel_DQG: jax.Array
+    bias_D1G: jax.Array
     projection_DCP: jax.Array | None
 
 
 class _Saved(NamedTuple):
-    """What the backward pass needs besides the parameters."""
+    """What the backward pass needs besides the parameters; gates unless it computes them again."""
 
     x_DTBP: jax.Array
-    gates_DTBG: jax.Array
+    gates_DTBG: jax.Array | None
     cell_DTBC: jax.Array
     hidden_DTBP: jax.Array
     carry: Carry
@@ -81,19 +85,21 @@ def _forward(
         new = {"gates": gates_DBG, **state}
         return (state, {name: _put(saved[name], t, new[name]) for name in saved}), None
 
-    d, t, b, _ = x_DTBP.shape
-    sizes = {"gates": params["bias"].shape[-1], **{name: value.shape[-1] for name, value in carry.items()}}
-    saved = {name: jax.lax.empty((d, t, b, size), carry["cell"].dtype) for name, size in sizes.items()}
-    (end, saved), _ = jax.lax.scan(step, (carry, saved), (jnp.arange(t), reset_TB1, keep_TB1))
+    sizes = {name: value.shape[-1] for name, value in carry.items()}
+    if not settings.recompute_gates:
+        sizes["gates"] = params["bias"].shape[-1]
+    empty, times = _empty(sizes, x_DTBP, carry["cell"].dtype), jnp.arange(x_DTBP.shape[1])
+    (end, saved), _ = jax.lax.scan(step, (carry, empty), (times, reset_TB1, keep_TB1))
     y_DTBP = jnp.where(keep_TB1, saved["hidden"], 0)
-    kept = _Saved(x_DTBP, saved["gates"], saved["cell"], saved["hidden"], carry, reset_TB1, keep_TB1)
+    kept = _Saved(x_DTBP, saved.get("gates"), saved["cell"], saved["hidden"], carry, reset_TB1, keep_TB1)
     return (y_DTBP, end), (params, kept)
 
 
 def _backward(settings: Settings, residuals: tuple[Params, _Saved], cotangents: tuple[jax.Array, Carry]) -> Any:
     params, saved = residuals
     dy_DTBP, d_carry = cotangents
-    kernel_DQG, projection_DCP = _weights(settings, params)
+    kernel_DQG, _, projection_DCP = _weights(settings, params)
+    gates_at = _gate_reader(settings, params, saved)
 
     def step(loop: Any, now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Any, None]:
         d_state, written = loop
@@ -103,10 +109,9 @@ def _backward(settings: Settings, residuals: tuple[Params, _Saved], cotangents: 
         if projection_DCP is not None:
             d_hidden = _clipped(d_hidden, _at(saved.hidden_DTBP, t), settings.proj_clip)
             d_out = _product_t(d_hidden, projection_DCP)
-        before = jnp.where(t == 0, saved.carry["cell"], _at(saved.cell_DTBC, jnp.maximum(t - 1, 0)))
-        gates, cells = _at(saved.gates_DTBG, t), (jnp.where(reset_B1, 0, before), _at(saved.cell_DTBC, t))
+        cells = _before(saved.cell_DTBC, saved.carry["cell"], t, reset_B1), _at(saved.cell_DTBC, t)
         d_cell = jnp.where(keep_B1, d_state["cell"], 0)
-        dz_DBG, d_cell_before, out_DBC = _cell_gradient(settings, gates, cells, d_out, d_cell)
+        dz_DBG, d_cell_before, out_DBC = _cell_gradient(settings, gates_at(t, reset_B1), cells, d_out, d_cell)
         d_inside = _product_t(dz_DBG, kernel_DQG)
         # Unless hoisted, the gradient of the input comes first.
         *dx, d_hidden_before = jnp.split(d_inside, 1 if settings.hoisted else 2, axis=-1)
@@ -117,12 +122,11 @@ def _backward(settings: Settings, residuals: tuple[Params, _Saved], cotangents: 
         return (d_state, {name: _put(written[name], t, new[name]) for name in written}), None
 
     steps = (jnp.arange(saved.keep_TB1.shape[0]), saved.reset_TB1, saved.keep_TB1)
-    like = {"z": saved.gates_DTBG, "x": saved.x_DTBP, "out": saved.cell_DTBC, "hidden": saved.hidden_DTBP}
-    unused = (["x"] if settings.hoisted else []) + (["out", "hidden"] if projection_DCP is None else [])
-    written = {
-        name: jax.lax.empty(value.shape, d_carry["cell"].dtype) for name, value in like.items() if name not in unused
-    }
-    (d_carry, written), _ = jax.lax.scan(step, (d_carry, written), steps, reverse=True)
+    c, p = d_carry["cell"].shape[-1], saved.x_DTBP.shape[-1]
+    sizes = {"z": 4 * c} | ({} if settings.hoisted else {"x": p})
+    sizes |= {} if projection_DCP is None else {"out": c, "hidden": p}
+    empty = _empty(sizes, saved.x_DTBP, d_carry["cell"].dtype)
+    (d_carry, written), _ = jax.lax.scan(step, (d_carry, empty), steps, reverse=True)
     grads, dx_DTBP = _weight_gradients(settings, params, saved, written)
     return grads, dx_DTBP.astype(saved.x_DTBP.dtype), d_carry, None, None
 
@@ -132,17 +136,11 @@ recurrence.defvjp(_forward, _backward)
 
 def _stepper(settings: Settings, params: Params) -> Any:
     """A step forward: from what the loop reads and the state, the gates ``[D, B, 4C]`` and the new state."""
-    kernel_DQG, projection_DCP = _weights(settings, params)
-    bias_D1G = params["bias"][:, None]
+    weights = _weights(settings, params)
+    projection_DCP = weights.projection_DCP
 
     def advance(u_DBX: jax.Array, carry: Carry, reset_B1: jax.Array, keep_B1: jax.Array) -> tuple[jax.Array, Carry]:
-        hidden_DBP = jnp.where(reset_B1, 0, carry["hidden"]).astype(settings.dtype)
-        if settings.hoisted:
-            z_DBG = u_DBX + _product(hidden_DBP, kernel_DQG)
-        else:
-            z_DBG = _product(jnp.concatenate([u_DBX, hidden_DBP], axis=-1), kernel_DQG) + bias_D1G
-        i, j, f, o = jnp.split(z_DBG, 4, axis=-1)
-        i, j, f, o = jax.nn.sigmoid(i), jnp.tanh(j), jax.nn.sigmoid(f + 1), jax.nn.sigmoid(o)
+        i, j, f, o = _gates(settings, weights, u_DBX, jnp.where(reset_B1, 0, carry["hidden"]))
         cell = _clip(f * jnp.where(reset_B1, 0, carry["cell"]) + i * j, settings.cell_clip)
         hidden = o * jnp.tanh(cell)
         if projection_DCP is not None:
@@ -151,6 +149,35 @@ def _stepper(settings: Settings, params: Params) -> Any:
         return jnp.concatenate([i, j, f, o], axis=-1), new
 
     return advance
+
+
+def _gates(settings: Settings, weights: _Weights, u_DBX: jax.Array, before_DBP: jax.Array) -> list[jax.Array]:
+    """The gates i, j, f, o ``[D, B, C]`` of a step, from what the loop reads and the hidden state before."""
+    before_DBP = before_DBP.astype(settings.dtype)
+    if settings.hoisted:
+        z_DBG = u_DBX + _product(before_DBP, weights.kernel_DQG)
+    else:
+        z_DBG = _product(jnp.concatenate([u_DBX, before_DBP], axis=-1), weights.kernel_DQG) + weights.bias_D1G
+    i, j, f, o = jnp.split(z_DBG, 4, axis=-1)
+    return [jax.nn.sigmoid(i), jnp.tanh(j), jax.nn.sigmoid(f + 1), jax.nn.sigmoid(o)]
+
+
+def _gate_reader(settings: Settings, params: Params, saved: _Saved) -> Any:
+    """The gates ``[D, B, 4C]`` at a step, for the loop back in time: those kept, or computed again.
+
+    Computed again, a step multiplies its input and the state before it together, however it was done forward: what
+    the inputs of all steps contribute is as large as the gates.
+    """
+    if saved.gates_DTBG is not None:
+        return lambda t, _: _at(saved.gates_DTBG, t)
+    settings = settings._replace(hoisted=False)
+    weights, u_DTBP = _weights(settings, params), _loop_inputs(settings, params, saved.x_DTBP)
+
+    def again(t: jax.Array, reset_B1: jax.Array) -> jax.Array:
+        before_DBP = _before(saved.hidden_DTBP, saved.carry["hidden"], t, reset_B1)
+        return jnp.concatenate(_gates(settings, weights, _at(u_DTBP, t), before_DBP), axis=-1)
+
+    return again
 
 
 def _cell_gradient(
@@ -195,7 +222,8 @@ def _weights(settings: Settings, params: Params) -> _Weights:
     kernels = [params["recurrent_kernel"]] if settings.hoisted else [params["input_kernel"], params["recurrent_kernel"]]
     kernel_DQG = jnp.concatenate([kernel.astype(settings.dtype) for kernel in kernels], axis=1)
     projection = params.get("projection")
-    return _Weights(kernel_DQG, None if projection is None else projection.astype(settings.dtype))
+    projection = None if projection is None else projection.astype(settings.dtype)
+    return _Weights(kernel_DQG, params["bias"][:, None], projection)
 
 
 def _loop_inputs(settings: Settings, params: Params, x_DTBP: jax.Array) -> jax.Array:
@@ -213,6 +241,17 @@ def _at(x_DTBX: jax.Array, t: jax.Array) -> jax.Array:
 
 def _put(x_DTBX: jax.Array, t: jax.Array, x_DBX: jax.Array) -> jax.Array:
     return jax.lax.dynamic_update_index_in_dim(x_DTBX, x_DBX, t, axis=1)
+
+
+def _before(x_DTBX: jax.Array, start_DBX: jax.Array, t: jax.Array, reset_B1: jax.Array) -> jax.Array:
+    """The state that step ``t`` starts from, of the states after all steps and that before the window."""
+    before_DBX = jnp.where(t == 0, start_DBX, _at(x_DTBX, jnp.maximum(t - 1, 0)))
+    return jnp.where(reset_B1, 0, before_DBX)
+
+
+def _empty(sizes: dict[str, int], like_DTBX: jax.Array, dtype: Any) -> dict[str, jax.Array]:
+    """Arrays ``[D, T, B, size]`` for a loop to write into."""
+    return {name: jax.lax.empty((*like_DTBX.shape[:-1], size), dtype) for name, size in sizes.items()}
 
 
 def _flat(x_DTBX: jax.Array) -> jax.Array:

@@ -92,10 +92,12 @@ def remedy(train: Train, n_devices: int) -> str:
     """What to do when memory is too little for training on so many devices."""
     rows, parts = train.batch_size // n_devices, train.gradient_accumulation
     more = next((n for n in range(parts + 1, rows + 1) if rows % n == 0), None)
-    split = f", or work off its rows in more parts, --config.train.gradient_accumulation={more}" if more else ""
-    return (
-        f"lower --config.train.batch_size (it is {train.batch_size}){split}; elmo train --dry-run tells what it takes"
-    )
+    ways = [f"lower --config.train.batch_size (it is {train.batch_size})"]
+    if not train.recompute_gates:
+        ways.append("keep less for the gradient, --config.train.recompute_gates=true")
+    if more:
+        ways.append(f"work off its rows in more parts, --config.train.gradient_accumulation={more}")
+    return f"{', or '.join(ways)}; elmo train --dry-run tells what it takes"
 
 
 @contextlib.contextmanager

@@ -32,7 +32,8 @@ class Program:
     def __init__(self, inputs: Inputs, devices: DataParallel) -> None:
         config = inputs.config
         self.inputs, self.devices, self._config = inputs, devices, config
-        self.model = BiLM(config.model, inputs.clusters, compute_dtype(config.model))
+        dtype, again = compute_dtype(config.model), config.train.recompute_gates
+        self.model = BiLM(config.model, inputs.clusters, dtype, recompute_gates=again)
         self.optimizer = optim.make_optimizer(config.optimizer, inputs.n_steps)
         self.evaluator = Evaluator(self.model, config, inputs.vocabulary, devices)
         self.batches = self._batches()

@@ -23,8 +23,8 @@ from elmo_jax.config import Config
 from elmo_jax.data.vocab import Vocabulary
 from elmo_jax.errors import UserError
 
-# What may differ between a run and its continuation: steps, intervals, devices, and where files lie (the texts and the
-# vocabulary themselves must be the same). The rest decides what is learnt, or which checkpoint is the best.
+# What may differ between a run and its continuation: steps, intervals, devices, memory, and where files lie (the texts
+# and the vocabulary themselves must be the same). The rest decides what is learnt, or which checkpoint is the best.
 CHANGEABLE = (
     "run_dir",
     "compilation_cache",
@@ -32,6 +32,7 @@ CHANGEABLE = (
     "train.n_epochs",
     "train.n_steps",
     "train.gradient_accumulation",
+    "train.recompute_gates",
     "parallel",
     "evaluation.every_steps",
     "evaluation.patience",

@@ -95,6 +95,22 @@ def plainly(params, x, carry, reset, keep, cell_clip, proj_clip):
     return jnp.stack(outputs, axis=1), {"cell": cell, "hidden": hidden}
 
 
+def outputs_and_gradients(recurrence, p, steps, rows, clips):
+    """Outputs and state, and the gradients of a weighted sum of both."""
+    params, (x, carry, reset, keep) = parameters(p=p), example(p=p, steps=steps)
+    x, reset, keep = x[:, :, :rows], reset[:, :rows], keep[:, :rows]
+    carry = {name: value[:, :rows] for name, value in carry.items()}
+    rng = np.random.default_rng(2)
+    weights = jax.tree.map(lambda a: rng.normal(size=a.shape).astype(np.float32), (x, carry))
+
+    @jax.jit
+    def both(*inputs):
+        outputs, gradient = jax.vjp(lambda *inputs: recurrence(*inputs, reset, keep, **clips), *inputs)
+        return outputs, gradient(weights)
+
+    return both(params, x, carry)
+
+
 @pytest.mark.parametrize(
     ("clips", "p", "steps", "rows"),
     [
@@ -108,21 +124,45 @@ def plainly(params, x, carry, reset, keep, cell_clip, proj_clip):
     ids=["clipped", "clipped, P = C", "unclipped", "unclipped, P = C", "one step", "one row"],
 )
 def test_gradients_are_those_of_the_recurrence_differentiated_by_jax(clips, p, steps, rows, stepwise):
-    params, (x, carry, reset, keep) = parameters(p=p), example(p=p, steps=steps)
-    x, reset, keep = x[:, :, :rows], reset[:, :rows], keep[:, :rows]
-    carry = {name: value[:, :rows] for name, value in carry.items()}
-    rng = np.random.default_rng(2)
-    weights = jax.tree.map(lambda a: rng.normal(size=a.shape).astype(np.float32), (x, carry))
-
-    def weighted(recurrence):
-        def total(params, x, carry):
-            outputs = recurrence(params, x, carry, reset, keep, **clips)
-            return sum(jax.tree.leaves(jax.tree.map(lambda w, a: (w * a).sum(), weights, outputs)))
-
-        return jax.grad(total, (0, 1, 2))(params, x, carry)
-
-    got, wanted = weighted(partial(lstm, stepwise=stepwise)), weighted(plainly)
+    functions = partial(lstm, stepwise=stepwise), plainly
+    (_, got), (_, wanted) = (outputs_and_gradients(f, p, steps, rows, clips) for f in functions)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, wanted)
+
+
+@pytest.mark.parametrize(
+    ("clips", "p", "steps", "rows", "dtype"),
+    [
+        (CLIPS, P, T, B, jnp.float32),
+        (CLIPS, P, T, B, jnp.bfloat16),
+        (UNCLIPPED, C, T, B, jnp.float32),
+        (CLIPS, P, 1, 1, jnp.float32),
+    ],
+    ids=["clipped", "clipped, bfloat16", "unclipped, P = C", "one step of one row"],
+)
+def test_gates_that_are_computed_again_change_no_bit_of_the_values_and_no_gradient(
+    clips, p, steps, rows, stepwise, dtype
+):
+    functions = (partial(lstm, dtype=dtype, stepwise=stepwise, recompute_gates=again) for again in (True, False))
+    (values, got), (kept, wanted) = (outputs_and_gradients(f, p, steps, rows, clips) for f in functions)
+    jax.tree.map(np.testing.assert_array_equal, values, kept)
+    # In bfloat16 a last bit of a sum may become one of a factor.
+    bound = 2e-5 if dtype == jnp.float32 else 2e-2
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=bound, rtol=bound), got, wanted)
+
+
+def test_gates_that_are_computed_again_take_no_memory(stepwise):
+    c, steps = 64, 24
+    params, (x, carry, reset, keep) = parameters(c=c), example(c=c, steps=steps)
+
+    def working_memory(recompute_gates):
+        def total(params, x):
+            options = {"stepwise": stepwise, "recompute_gates": recompute_gates, **CLIPS}
+            return lstm(params, x, carry, reset, keep, **options)[0].sum()
+
+        return jax.jit(jax.grad(total, (0, 1))).lower(params, x).compile().memory_analysis().temp_size_in_bytes
+
+    gates = D * steps * B * 4 * c * 4
+    assert working_memory(False) - working_memory(True) == pytest.approx(gates, rel=0.2)
 
 
 def test_two_windows_with_carry_are_one_window_of_twice_the_length():
@@ -188,3 +228,10 @@ def test_bfloat16_products_stay_near_and_the_state_stays_float32():
     rough, carry = lstm(params, *inputs, **CLIPS, dtype=jnp.bfloat16)
     np.testing.assert_allclose(rough, exact, atol=0.05)
     assert carry["cell"].dtype == carry["hidden"].dtype == rough.dtype == jnp.float32
+
+
+def test_gradients_with_bfloat16_products_stay_near(stepwise):
+    functions = partial(lstm, dtype=jnp.bfloat16, stepwise=stepwise), plainly
+    (_, got), (_, wanted) = (outputs_and_gradients(f, P, T, B, UNCLIPPED) for f in functions)
+    near = lambda a, b: np.linalg.norm(a - b) < 0.02 * np.linalg.norm(b)  # noqa: E731
+    assert all(jax.tree.leaves(jax.tree.map(near, got, wanted)))

@@ -55,6 +55,8 @@ def test_the_remedy_is_a_division_that_is_possible(rows, parts, devices, more):
     said = memory.remedy(Train(batch_size=rows, gradient_accumulation=parts), devices)
     assert f"lower --config.train.batch_size (it is {rows})" in said
     assert ("gradient_accumulation" in said) == (more is not None)
+    assert "--config.train.recompute_gates=true" in said
+    assert "recompute_gates" not in memory.remedy(Train(batch_size=rows, recompute_gates=True), devices)
     if more:
         assert f"--config.train.gradient_accumulation={more};" in said
         assert rows % (more * devices) == 0

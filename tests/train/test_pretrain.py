@@ -208,6 +208,16 @@ def test_a_finished_run_is_left_as_it_is(unbroken):
     assert result(unbroken[0].run_dir) == before
 
 
+def test_a_run_goes_on_the_same_with_gates_that_are_computed_again(unbroken, tmp_path, monkeypatch):
+    c = elsewhere(unbroken, tmp_path)
+    with monkeypatch.context() as patched:
+        stop_at(patched, 5, signal.SIGTERM)
+        assert pretrain(c) == 143
+    assert pretrain(changed(c, train={"recompute_gates": True})) == 0
+    last, wanted = result(c.run_dir)[3][-1], unbroken[1][3][-1]
+    assert last["eval/perplexity"] == pytest.approx(wanted["eval/perplexity"], rel=1e-6)
+
+
 def test_pmap_trains_as_shard_map_does(unbroken, tmp_path):
     c = elsewhere(unbroken, tmp_path, parallel={"mode": "pmap"})
     assert pretrain(c) == 0

@@ -177,6 +177,7 @@ def test_a_run_that_has_learnt_nothing_begins_anew_under_any_configuration(run):
         ("evaluation.every_steps", "7"),
         ("evaluation.patience", "7"),
         ("train.gradient_accumulation", "2"),
+        ("train.recompute_gates", "true"),
         ("checkpoint.keep", "9"),
         ("log_every_steps", "1"),
         ("watch.tensorboard", "true"),
