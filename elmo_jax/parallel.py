@@ -1,8 +1,8 @@
 """Devices: the data-parallel wrapping of a step, and arrays going to and from the devices.
 
-A step is a pure function of one device's share. It knows only the name of the axis, ``"data"``, over which it may
-sum. ``shard_map`` and ``pmap`` are two spellings of the same data parallelism. Between steps, everything that is
-saved has one *global* layout, whatever the devices: parameters whole, carries with all rows in order.
+A step is a pure function of one device's share. It knows only the name of the axis, ``"data"``, over which it may sum
+(``total``). ``shard_map`` and ``pmap`` are two spellings of the same data parallelism. Between steps, everything that
+is saved has one *global* layout, whatever the devices: parameters whole, carries with all rows in order.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +21,11 @@ REPLICATED, BY_ROWS = PartitionSpec(), PartitionSpec(AXIS)
 
 Tree = Any
 Step = Callable[..., Any]
+
+
+def total(tree: Tree) -> Tree:
+    """Within a step, the sum over all devices. That of one device is no operation: XLA would copy every array."""
+    return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.psum(tree, AXIS)
 
 
 class DataParallel:

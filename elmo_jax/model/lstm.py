@@ -56,7 +56,6 @@ def lstm(
     masks = reset_TB[..., None], keep_TB[..., None]
     if not stepwise:
         return recurrence(settings, params, x_DTBP, carry, *masks)
-    # Loops that do not wait for each other run at the same time.
     each = zip(*(_directions(tree) for tree in (params, x_DTBP, carry)), strict=True)
     parts = [recurrence(settings, *one, *masks) for one in each]
     return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *parts)
@@ -111,5 +110,7 @@ class ProjectedLSTM(nn.Module):
 
 def _directions(tree: Any) -> list[Any]:
     """A tree for each direction, of arrays with this direction alone."""
-    n_directions = len(jax.tree.leaves(tree)[0])
-    return [jax.tree.map(lambda x, d=d: x[d : d + 1], tree) for d in range(n_directions)]
+    leaves, structure = jax.tree.flatten(tree)
+    # The gradient of a split is a concatenation; that of an index would be a sum of arrays padded with zeros.
+    parts = zip(*(jnp.split(leaf, len(leaf)) for leaf in leaves), strict=True)
+    return [jax.tree.unflatten(structure, part) for part in parts]

@@ -11,7 +11,7 @@ from flax import struct
 from elmo_jax.data.batches import Batch
 from elmo_jax.model.bilm import BiLM
 from elmo_jax.model.lstm import Carry
-from elmo_jax.parallel import AXIS, BY_ROWS, REPLICATED
+from elmo_jax.parallel import BY_ROWS, REPLICATED, total
 from elmo_jax.train.averaging import moving_average
 
 Metrics = dict[str, jax.Array]
@@ -103,8 +103,8 @@ def make_train_step(
         outputs: Any = model.apply(
             {"params": params}, layers[-1], targets, weight_DTB, jax.random.fold_in(key, 0), method="loss"
         )
-        total, nll_DTB = outputs
-        return total, (_sums(model, nll_DTB, batch), carry)
+        loss, nll_DTB = outputs
+        return loss, (_sums(model, nll_DTB, batch), carry)
 
     gradient = jax.grad(part_sums, has_aux=True)
 
@@ -124,7 +124,7 @@ def make_train_step(
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         grads, (sums, carry) = device_sums(state.params, batch, state.carry, key)
-        grads, sums = jax.lax.psum((grads, sums), AXIS)
+        grads, sums = total((grads, sums))
         factor = loss_scale / (len(names) * jnp.maximum(sums["count"], 1))
         grads = jax.tree.map(lambda g: g * factor, grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -159,7 +159,7 @@ def make_eval_step(model: BiLM) -> Callable[[EvalState, Batch], tuple[Carry, Met
         layers, carry = _run(model, state.params, batch, state.carry, None)
         targets = _time_major(batch.targets)
         log_prob_DTB: Any = model.apply({"params": state.params}, layers[-1], targets, method="log_prob")
-        return carry, jax.lax.psum(_sums(model, -log_prob_DTB, batch), AXIS)
+        return carry, total(_sums(model, -log_prob_DTB, batch))
 
     return step
 
