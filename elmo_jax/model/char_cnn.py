@@ -48,11 +48,11 @@ class CharEncoder(nn.Module):
         Returns:
             ``[U, P]`` in the compute dtype; zeros past ``n_types``.
         """
-        params = {"char_embed": self.char_embed, **self.groups}
-        filters = {name: params.pop(name) for name in list(params) if name.startswith("c")}
+        filters = {name: group for name, group in self.groups.items() if name.startswith("cnn_")}
+        others = {name: group for name, group in self.groups.items() if name not in filters}
         convolved, finished = types_at_a_time()
-        x_UF = keeping(self._convolve, filters, chars_UC, n_types, convolved)
-        return keeping(self._finish, params, x_UF, n_types, finished)
+        x_UF = keeping(self._convolve, {"char_embed": self.char_embed, **filters}, chars_UC, n_types, convolved)
+        return keeping(self._finish, others, x_UF, n_types, finished)
 
     def embed(self, chars_UC: jax.Array) -> jax.Array:
         """The embeddings of characters, ``[U, C, E]``: what ``encode_embedded`` goes on from."""
