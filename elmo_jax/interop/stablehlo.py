@@ -28,6 +28,7 @@ from elmo_jax.interop import safetensors_files, stablehlo_readme
 from elmo_jax.interop.outputs import complete_directory
 from elmo_jax.interop.pretrained import Pretrained
 from elmo_jax.model.bilm import BiLM, zero_carry
+from elmo_jax.model.char_cnn import types_at_a_time
 from elmo_jax.model.compact import compact
 
 LAYERS_FILE = "layers.stablehlo"
@@ -39,7 +40,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 # Inputs that have ids which other programs make too.
 INPUTS: tuple[str, ...] = ("characters", "words")
 
-# Positions of which log-probabilities are computed at a time; as many types are encoded at a time (model/char_cnn.py).
+# Positions of which log-probabilities are computed at a time.
 CHUNK = 256
 
 Weights = Mapping[str, Any]
@@ -164,7 +165,8 @@ def _reversed(x_TBX: jax.Array, reverse_TB: jax.Array) -> jax.Array:
 
 def _with_room(rows: jax.Array) -> jax.Array:
     """Rows, whose number nobody knows yet, and a whole chunk more: then it is known that they fill one."""
-    return jnp.pad(rows, ((0, CHUNK), *((0, 0),) * (rows.ndim - 1)))
+    room = max(CHUNK, *types_at_a_time())
+    return jnp.pad(rows, ((0, room), *((0, 0),) * (rows.ndim - 1)))
 
 
 def _log_prob_of_rows(bilm: BiLM) -> Any:
