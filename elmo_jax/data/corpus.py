@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from elmo_jax.data import processes
 from elmo_jax.data.encoding import COLUMNS, FORMAT, HEADER, column_path, encode, encode_numbered
+from elmo_jax.data.lines import Advance
 from elmo_jax.data.numbering import Numbered, number, number_parts
 from elmo_jax.data.progress import Progress
-from elmo_jax.data.text import Advance, Source
+from elmo_jax.data.text import Source
 from elmo_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -97,12 +98,8 @@ class Corpus:
         return self.type_bytes[start:end].tobytes().decode()
 
     def words(self) -> Iterator[str]:
-        """The tokens of all types, one after the other: lists of them all would outweigh the model."""
-        for first in range(0, self.n_types, TYPES_AT_ONCE):
-            offsets = self.type_offsets[first : first + TYPES_AT_ONCE + 1].tolist()
-            data, begin = self.type_bytes[offsets[0] : offsets[-1]].tobytes(), offsets[0]
-            for start, end in pairwise(offsets):
-                yield data[start - begin : end - begin].decode()
+        """The tokens of all types; see ``words_of``."""
+        return words_of(self.type_bytes, self.type_offsets)
 
     def first(self, n_predictions: int) -> "Corpus":
         """The first sentences, at least one and as many as have at most ``n_predictions`` predictions.
@@ -129,6 +126,15 @@ class Corpus:
         return np.fromiter(map(vocabulary.id, self.words()), np.int32, self.n_types)
 
 
+def words_of(type_bytes: npt.NDArray[np.uint8], type_offsets: npt.NDArray[np.int64]) -> Iterator[str]:
+    """The tokens of all types, one after the other: lists of them all would outweigh the model."""
+    for first in range(0, len(type_offsets) - 1, TYPES_AT_ONCE):
+        offsets = type_offsets[first : first + TYPES_AT_ONCE + 1].tolist()
+        data, begin = type_bytes[offsets[0] : offsets[-1]].tobytes(), offsets[0]
+        for start, end in pairwise(offsets):
+            yield data[start - begin : end - begin].decode()
+
+
 def prepare(source: Source, cache_dir: Path, *, progress: bool = True) -> Corpus:
     """The encoded corpus of a source: opened where an earlier run left it, else encoded now.
 
@@ -142,9 +148,8 @@ def prepare(source: Source, cache_dir: Path, *, progress: bool = True) -> Corpus
         stats = [(path.resolve(), path.stat()) for path in source.files]
     except OSError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
-    state = [FORMAT, source.variant, sorted((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats)]
-    key = hashlib.blake2b(json.dumps(state).encode(), digest_size=6).hexdigest()
-    directory = Path(cache_dir) / f"{source.name}-{key}"
+    files = [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+    directory = Path(cache_dir) / cache_name(source.name, source.variant, files)
     if not directory.exists():
         total = sum(stat.st_size for _, stat in stats)
         with (
@@ -152,10 +157,28 @@ def prepare(source: Source, cache_dir: Path, *, progress: bool = True) -> Corpus
             contextlib.closing(_numbered(source, bar.advance, total)) as pieces,
         ):
             encode_numbered(pieces, directory, source.title)
+    return open_prepared(directory, source.name)
+
+
+def cache_name(name: str, variant: str, files: Iterable[tuple[str, int, int]]) -> str:
+    """What the encoded corpus of a source is called in a cache.
+
+    Args:
+        name: of the source.
+        variant: of the source.
+        files: path, size and time of modification (in nanoseconds) of each of its files.
+    """
+    state = [FORMAT, variant, sorted(files)]
+    key = hashlib.blake2b(json.dumps(state).encode(), digest_size=6).hexdigest()
+    return f"{name}-{key}"
+
+
+def open_prepared(directory: Path, name: str) -> Corpus:
+    """Open the corpus of a source by its name, and say what is in it. Raises what ``open_corpus`` raises."""
     corpus = open_corpus(directory)
     log.info(
         "%s: %d tokens, %d sentences, %d types, %d empty lines (%s)",
-        *(source.name, corpus.n_tokens, corpus.n_sentences, corpus.n_token_types, corpus.n_empty_lines, directory),
+        *(name, corpus.n_tokens, corpus.n_sentences, corpus.n_token_types, corpus.n_empty_lines, directory),
     )
     return corpus
 

@@ -1,6 +1,7 @@
 """The vocabulary: the words that are predicted, in a bilm-tf file; their counts and their tokeniser beside it."""
 
 import contextlib
+import itertools
 import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from elmo_jax.data.compression import read_chunks
 from elmo_jax.data.corpus import Corpus
-from elmo_jax.data.text import BOS, EOS
+from elmo_jax.data.lines import BOS, EOS
 from elmo_jax.errors import UserError
 
 __all__ = ["BOS", "EOS", "UNK", "Vocabulary", "build", "build_from_corpus"]
@@ -146,7 +147,34 @@ def build(
 
 def build_from_corpus(corpus: Corpus, min_count: int, max_size: int, tokenizer: str | None = None) -> Vocabulary:
     """The vocabulary of an encoded corpus; see ``build``."""
-    return build(zip(corpus.words(), map(int, corpus.type_counts), strict=True), min_count, max_size, tokenizer)
+    return build_from_types(corpus.words(), corpus.type_counts, min_count, max_size, tokenizer)
+
+
+def build_from_types(
+    words: Iterable[str],
+    counts: npt.NDArray[np.int64],
+    min_count: int,
+    max_size: int,
+    tokenizer: str | None = None,
+) -> Vocabulary:
+    """The vocabulary of types with their counts; see ``build``. Words too rare for it are never held in memory.
+
+    Args:
+        words: the types, each once.
+        counts: int64 ``[len(words)]``: how often each occurs.
+        min_count: see ``build``.
+        max_size: see ``build``.
+        tokenizer: see ``build``.
+    """
+    least = min_count
+    if len(counts) > max_size:  # with the specials, more than what the vocabulary may hold are at least as frequent
+        least = max(least, int(np.partition(counts, -max_size)[-max_size]))
+    is_frequent = counts >= least
+    if is_frequent.sum() <= len(SPECIALS):
+        is_frequent[:] = True  # there may be no word for a vocabulary: `build` says so
+    left = dict(zip(itertools.compress(words, is_frequent), counts[is_frequent].tolist(), strict=True))
+    left[UNK] = left.get(UNK, 0) + int(counts[~is_frequent].sum())
+    return build(left, min_count, max_size, tokenizer)
 
 
 def read_words(path: Path) -> list[str]:
