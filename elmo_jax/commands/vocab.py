@@ -60,7 +60,8 @@ def run(options: argparse.Namespace) -> int:
         from elmo_jax.data.beam.corpus import count
 
         with sigterm_cleans_up():
-            counted = count(beam_arguments.text(options), segmentation, output, options.beam)
+            place = _folder(output) / ".elmo-vocab"
+            counted = count(beam_arguments.text(options), segmentation, place, options.beam)
             vocabulary = build_from_types(counted.words(), counted.type_counts, *limits)
             _save(vocabulary, output, counted.n_tokens, counted.n_sentences)
         return 0
@@ -119,10 +120,14 @@ def _cache(directory: str | None, output: Path) -> Iterator[Path]:
     if directory is not None:
         yield Path(directory)
         return
-    folder = next(parent for parent in output.absolute().parents if parent.is_dir())
     try:
-        temporary = tempfile.TemporaryDirectory(prefix=".elmo-vocab-", dir=folder)
+        temporary = tempfile.TemporaryDirectory(prefix=".elmo-vocab-", dir=_folder(output))
     except OSError as error:
         raise UserError(f"cannot write {output}: {error.strerror or error}; choose another place") from error
     with temporary:
         yield Path(temporary.name)
+
+
+def _folder(output: Path) -> Path:
+    """The folder where the output will be, or the one where that will be made."""
+    return next(parent for parent in output.absolute().parents if parent.is_dir())

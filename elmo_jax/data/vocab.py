@@ -160,7 +160,7 @@ def build_from_types(
     """The vocabulary of types with their counts; see ``build``. Words too rare for it are never held in memory.
 
     Args:
-        words: the types, each once.
+        words: the types of a text, each once, of which the first are ``<S>`` and ``</S>``.
         counts: int64 ``[len(words)]``: how often each occurs.
         min_count: see ``build``.
         max_size: see ``build``.
@@ -170,6 +170,7 @@ def build_from_types(
     if len(counts) > max_size:  # with the specials, more than what the vocabulary may hold are at least as frequent
         least = max(least, int(np.partition(counts, -max_size)[-max_size]))
     is_frequent = counts >= least
+    is_frequent[:2] = True
     if is_frequent.sum() <= len(SPECIALS):
         is_frequent[:] = True  # there may be no word for a vocabulary: `build` says so
     left = dict(zip(itertools.compress(words, is_frequent), counts[is_frequent].tolist(), strict=True))

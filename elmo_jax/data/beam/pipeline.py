@@ -5,11 +5,13 @@ import io
 import os
 import shlex
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 
 from elmo_jax.data import processes
-from elmo_jax.data.beam import sorting, work
+from elmo_jax.data.beam import sorting, work, worker
 from elmo_jax.data.beam.files import filesystems
 from elmo_jax.errors import UserError
 
@@ -47,6 +49,7 @@ def parse(flags: str) -> Any:
         f"--direct_num_workers={processes.available()}",
         "--direct_running_mode=multi_processing",
         "--default_sdk_harness_log_level=ERROR",
+        f"--beam_plugin={worker.__name__}",
     ]
     options = PipelineOptions([*defaults, *words])
     options.view_as(StandardOptions).runner = LOCAL_RUNNER
@@ -69,23 +72,46 @@ def run(task: work.Task, options: Any) -> work.Manifest:
     import apache_beam
     from apache_beam.runners.runner import PipelineState
 
+    here = _local_runner(options)
     try:
-        pipeline = apache_beam.Pipeline(_local_runner(options), options)
+        pipeline = apache_beam.Pipeline(here, options)
     except (ValueError, ImportError) as error:
         raise UserError(f"--beam: {error}") from error
     build(pipeline, task)
-    with _workers_find_us():
-        result = pipeline.run()
-        try:
-            state = result.wait_until_finish()
-        except BaseException:
-            # Also when this process is told to stop: nobody would use what a cluster goes on with.
-            with contextlib.suppress(Exception):
-                result.cancel()
-            raise
+    state = _run_elsewhere(pipeline) if here is None else _run_here(pipeline)
     if state != PipelineState.DONE:
         raise UserError(f"the pipeline ended as {state}: see the messages of its runner; nothing was written")
     return work.read_manifest(task.folder)
+
+
+def _run_elsewhere(pipeline: Any) -> str:
+    """Run a pipeline on a cluster; its state at the end."""
+    result = pipeline.run()
+    try:
+        return result.wait_until_finish()
+    except BaseException:
+        # Also when this process is told to stop: nobody would use what the cluster goes on with.
+        with contextlib.suppress(Exception):
+            result.cancel()
+        raise
+
+
+def _run_here(pipeline: Any) -> str:
+    """Run a pipeline on this machine; its state at the end.
+
+    It runs in a thread, which is left alone when this process is told to stop: the workers end then.
+    """
+    state: Future[str] = Future()
+
+    def target() -> None:
+        try:
+            state.set_result(pipeline.run().state)
+        except BaseException as error:  # it is raised in the thread that waits
+            state.set_exception(error)
+
+    with _workers_find_us(), worker.workers_end_with_this_block():
+        threading.Thread(target=target, daemon=True).start()
+        return state.result()
 
 
 def _local_runner(options: Any) -> Any:

@@ -170,10 +170,8 @@ def test_text_and_parts_may_lie_in_another_file_system(encoded_twice, text, tmp_
     monkeypatch.setattr(Elsewhere, "root", tmp_path)
     plain = prepare(text_source(text), tmp_path / "plain", progress=False)
     globs = "elsewhere://odd text/b-*,elsewhere://odd text/b/*"
-    seen = []
-    monkeypatch.setattr(
-        Elsewhere, "delete", lambda self, paths, delete=Elsewhere.delete: seen.extend(paths) or delete(self, paths)
-    )
+    removed, delete = [], Elsewhere.delete
+    monkeypatch.setattr(Elsewhere, "delete", lambda self, paths: removed.extend(paths) or delete(self, paths))
     flags = f"{IN_THIS_PROCESS} --temp_location=elsewhere://parts/"
     piped = by_beam.prepare(globs, Segmentation(), tmp_path / "piped", flags, shard_bytes=512)
     for path in plain.directory.iterdir():
