@@ -100,7 +100,7 @@ def _check(options: argparse.Namespace) -> None:
         if options.beam is not None and getattr(options, name) is not None:
             raise UserError(
                 f"--{name.replace('_', '-')} takes encoded text, and elmo vocab --beam only counts: leave it out, or "
-                "run elmo encode --beam, which reports, and elmo vocab with its --output as --cache-dir"
+                "run elmo encode --beam, which reports, and elmo vocab with --text the folder that makes"
             )
 
 

@@ -15,10 +15,11 @@ import numpy.typing as npt
 
 from elmo_jax.data import processes
 from elmo_jax.data.encoding import COLUMNS, FORMAT, HEADER, column_path, encode, encode_numbered
-from elmo_jax.data.lines import Advance
+from elmo_jax.data.lines import Advance, Sentence
 from elmo_jax.data.numbering import Numbered, number, number_parts
 from elmo_jax.data.progress import Progress
-from elmo_jax.data.text import Source
+from elmo_jax.data.segmentation import Segmentation
+from elmo_jax.data.text import Source, text_source
 from elmo_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def words_of(type_bytes: npt.NDArray[np.uint8], type_offsets: npt.NDArray[np.int
 
 
 def prepare(source: Source, cache_dir: Path, *, progress: bool = True) -> Corpus:
-    """The encoded corpus of a source: opened where an earlier run left it, else encoded now.
+    """The encoded corpus of a source: opened where it is, or where an earlier run left it, else encoded now.
 
     Its directory in ``cache_dir`` is named by a hash of the files' paths, sizes and modification times, and of the
     source's variant.
@@ -144,6 +145,8 @@ def prepare(source: Source, cache_dir: Path, *, progress: bool = True) -> Corpus
     Raises:
         UserError: what reading, writing and opening raise.
     """
+    if source.encoded is not None:
+        return open_prepared(source.encoded, source.name)
     try:
         stats = [(path.resolve(), path.stat()) for path in source.files]
     except OSError as error:
@@ -158,6 +161,30 @@ def prepare(source: Source, cache_dir: Path, *, progress: bool = True) -> Corpus
         ):
             encode_numbered(pieces, directory, source.title)
     return open_prepared(directory, source.name)
+
+
+def text_or_corpus(globs: str, segmentation: Segmentation) -> Source:
+    """The text shards that match ``globs``, or an encoded corpus when ``globs`` is its directory.
+
+    How the text of a corpus was cut, nobody knows; it is taken as it is.
+
+    Raises:
+        UserError: what ``text.expand`` raises.
+    """
+    directory = Path(globs.strip()).expanduser()
+    if not globs.strip() or not (directory / HEADER).is_file():
+        return text_source(globs, segmentation)
+    return Source("text", (directory / HEADER,), lambda advance: _sentences(directory), encoded=directory)
+
+
+def _sentences(directory: Path) -> Iterator[Sentence]:
+    """The sentences of an encoded corpus, with None at the end of each document."""
+    corpus = open_corpus(directory)
+    ends = set(corpus.documents[1:].tolist())
+    for sentence, (start, end) in enumerate(pairwise(map(int, corpus.starts)), 1):
+        yield [corpus.word(type_id) for type_id in corpus.ids[start + 1 : end]]
+        if sentence in ends:
+            yield None
 
 
 def cache_name(name: str, variant: str, files: Iterable[tuple[str, int, int]]) -> str:

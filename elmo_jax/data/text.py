@@ -47,6 +47,7 @@ class Source:
         read: gives the sentences from the first to the last.
         variant: what the sentences depend on besides the files, such as the tokeniser.
         pieces: gives the same sentences in pieces, with None at the end of each shard; None when nothing does.
+        encoded: the directory of its encoded corpus, when that is all there is of the text.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Source:
     read: Callable[[Advance], Iterator[Sentence]]
     variant: str = ""
     pieces: Callable[[Advance], Iterator[Piece | None]] | None = None
+    encoded: Path | None = None
 
     @property
     def title(self) -> str:

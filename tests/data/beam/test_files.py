@@ -1,4 +1,8 @@
-"""How files are cut into shards."""
+"""How files are cut into shards, and what the workers that read them import."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,3 +28,12 @@ def test_shards_have_all_bytes_in_order_and_are_about_the_same(sizes, n_bytes):
     assert not list(left)
     plain = [[s for s in shard if s.file.suffix != ".gz"] for shard in cut]
     assert all(sum((s.part.end or s.file.n_bytes) - s.part.begin for s in shard) < 2 * n_bytes for shard in plain)
+
+
+def test_workers_need_numpy_alone():
+    """An image for workers is small: Beam aside, packages are imported by the text that needs them."""
+    code = "import sys, elmo_jax.data.beam.work; print(*{name.split('.')[0] for name in sys.modules})"
+    root = Path(__file__).parents[3]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    packages = {"jax", "flax", "orbax", "optax", "tqdm", "uniseg", "sacremoses", "zstandard", "apache_beam", "h5py"}
+    assert not set(done.stdout.split()) & packages
