@@ -16,6 +16,9 @@ ZSTD_INPUT_BYTES = 1 << 10
 # Frames of `zstd --ultra --long=31` refer back this far; the library refuses them unless it is told.
 ZSTD_MAX_WINDOW = 1 << 31
 
+# Weights hardly shrink in an archive, and words to a fifth of themselves: what would grow more is no model.
+MAX_GROWTH, SMALL = 20, 1 << 24
+
 
 class File(Protocol):
     """A file by its name, which is what ``str`` gives: a path, or one of another file system."""
@@ -29,6 +32,11 @@ class File(Protocol):
 
 
 _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
+
+
+def most_unpacked(n_bytes: int) -> int:
+    """Bytes that so many packed bytes of a model may become: a few packed ones can be made to become any number."""
+    return SMALL + MAX_GROWTH * n_bytes
 
 
 def read_chunks(path: File, file: BufferedReader, n_bytes: int) -> Iterator[bytes]:

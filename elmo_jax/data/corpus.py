@@ -240,7 +240,7 @@ def _read_header(directory: Path) -> dict[str, Any]:
     try:
         header = json.loads(path.read_bytes())
         version = header["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path, f"it is missing or no header ({error})") from error
     if version != FORMAT:
         raise _damaged(path, f"it has format {version}, and this version reads format {FORMAT}")

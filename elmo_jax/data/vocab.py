@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from elmo_jax.data.compression import read_chunks
+from elmo_jax.data.compression import COMPRESSED, most_unpacked, read_chunks
 from elmo_jax.data.corpus import Corpus
 from elmo_jax.data.lines import BOS, EOS
 from elmo_jax.errors import UserError
@@ -22,7 +22,6 @@ UNK = "<UNK>"
 SPECIALS = (BOS, EOS, UNK)
 # A line that bilm-tf skips; it stands in the vocabulary of the 1 Billion Word models.
 SKIPPED_LINE = "!!!MAXTERMID"
-# A few bytes of a compressed file can become any number of them.
 MAX_BYTES, CHUNK_BYTES = 1 << 30, 1 << 20
 
 
@@ -207,10 +206,11 @@ def _read_lines(path: Path) -> list[str]:
     data = bytearray()
     try:
         with path.open("rb") as file:
+            most = min(MAX_BYTES, most_unpacked(path.stat().st_size)) if path.suffix in COMPRESSED else MAX_BYTES
             for chunk in read_chunks(path, file, CHUNK_BYTES):
                 data += chunk
-                if len(data) > MAX_BYTES:
-                    raise UserError(f"{path}: has more than {MAX_BYTES:,} bytes, which is no vocabulary; name another")
+                if len(data) > most:
+                    raise UserError(f"{path}: has more than {most:,} bytes, which is no vocabulary; name another")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     try:

@@ -1,8 +1,10 @@
+import gzip
 import re
 from collections import Counter
 
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,6 +125,16 @@ def test_files_that_cannot_be_read_or_written_are_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot write .*file"):
         Vocabulary([*SPECIALS, "a"]).save(tmp_path / "file" / "vocab.txt")
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_small_file_that_becomes_a_large_one_is_refused(tmp_path, suffix):
+    """A megabyte can become a gigabyte of empty lines, each of them an object in memory."""
+    path = tmp_path / f"vocab.txt{suffix}"
+    lines = b"\n" * (1 << 26)
+    path.write_bytes(gzip.compress(lines) if suffix == ".gz" else zstandard.ZstdCompressor().compress(lines))
+    with pytest.raises(UserError, match=r"has more than 1\d,\d{3},\d{3} bytes, which is no vocabulary"):
+        Vocabulary.load(path)
 
 
 # Building
