@@ -6,6 +6,7 @@ import gc
 import hashlib
 import json
 import logging
+import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,8 @@ Tree = Any
 # Leaves by path, of the items "params" and "state".
 Items = Mapping[str, Mapping[str, Any]]
 FORMAT = 1
+# A fresh state is mostly zeros, which take no room on disk, but the weights beside it do.
+MAX_GROWTH, SMALL = 20, 1 << 26
 
 _log = logging.getLogger("elmo_jax")
 
@@ -101,7 +104,7 @@ def read_meta(directory: Path, step: int) -> dict[str, Any]:
         document = json.loads((directory / str(step) / "meta" / "metadata").read_bytes())
     except FileNotFoundError:
         raise DamagedError("its meta/metadata is missing") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DamagedError(f"its meta/metadata cannot be read: {reason_of(error)}") from None
     if not isinstance(document, dict) or document.pop("sha256", None) != _seal(document):
         raise DamagedError("its meta/metadata was altered")
@@ -159,6 +162,7 @@ def read_arrays(directory: Path, document: Mapping[str, Any], wanted: Items) -> 
     Raises:
         DamagedError: when a file is missing or unreadable or any bit differs from what was saved.
     """
+    _refuse_growth(directory / str(document["step"]), wanted)
     arguments = {item: ocp.args.StandardRestore(nested(leaves)) for item, leaves in wanted.items()}
     path, failure = directory / str(document["step"]), ""
     with _one_complaint_a_failure(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
@@ -178,6 +182,20 @@ def read_arrays(directory: Path, document: Mapping[str, Any], wanted: Items) -> 
         if table.get(name) != document["leaves"].get(name):
             raise DamagedError(f"{name} is not what was saved")
     return items
+
+
+def _refuse_growth(path: Path, wanted: Items) -> None:
+    """Refuse arrays that are far larger than the files they are said to be in: nobody trained them.
+
+    Raises:
+        DamagedError: when they are.
+    """
+    declared = sum(
+        math.prod(leaf.shape) * leaf.dtype.itemsize for leaves in wanted.values() for leaf in leaves.values()
+    )
+    on_disk = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    if declared > SMALL + MAX_GROWTH * on_disk:
+        raise DamagedError(f"it declares arrays of {declared:,} bytes, and its files have {on_disk:,}")
 
 
 def reason_of(error: BaseException) -> str:

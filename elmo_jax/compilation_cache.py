@@ -28,7 +28,8 @@ def enable(directory: str | Path | None = None) -> Path | None:
     Args:
         directory: to keep programs in, those of each kind of processor in a directory of their own; None or "" for
             ``elmo_jax/xla`` in the user's cache directory ($XDG_CACHE_HOME, or ``~/.cache``); "off" for nowhere. It may
-            be deleted at any time.
+            be deleted at any time. It is made for this user alone; one that belongs to another user is not used. What
+            JAX_COMPILATION_CACHE_DIR names is taken as it is.
 
     Returns:
         The directory in use; None when there is none.
@@ -41,8 +42,9 @@ def enable(directory: str | Path | None = None) -> Path | None:
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     used = Path(given) if given else Path(directory or caches / "elmo_jax" / "xla") / _processor()
     try:
-        # It holds code that will be run: nobody else may write there.
         used.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not given:
+            _refuse_shared(used)
         tempfile.TemporaryFile(dir=used).close()
     except OSError as error:
         log.warning("compiled programs are not kept: cannot write %s: %s", used, error.strerror or error)
@@ -52,6 +54,19 @@ def enable(directory: str | Path | None = None) -> Path | None:
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return used
+
+
+def _refuse_shared(directory: Path) -> None:
+    """Let nobody else write to a directory of our own: it holds code that will be run.
+
+    Raises:
+        OSError: when it belongs to another user.
+    """
+    status = directory.stat()
+    if status.st_uid != os.getuid():
+        raise OSError("it belongs to another user, whose programs would be run")
+    if status.st_mode & 0o077:
+        directory.chmod(0o700)
 
 
 def _processor() -> str:

@@ -133,7 +133,7 @@ class Data:
 
     # "pydoc" is the documentation every Python carries: text for a first run without a download.
     source: Literal["text", "pydoc", "tfds"] = "text"
-    # Globs of text shards (plain, .gz or .zst), several separated by commas.
+    # Globs of text shards (plain, .gz or .zst), several separated by commas; or the folder of one encoded corpus.
     train: str = ""
     heldout: str = ""
     tfds: TFDS = field(default_factory=TFDS)

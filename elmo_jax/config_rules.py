@@ -1,6 +1,8 @@
 """Rules between the values of a configuration."""
 
 from operator import attrgetter
+from os.path import abspath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -206,6 +208,11 @@ def needed(c: "Config") -> list[Rule]:
             c.model.input != "words+characters",
             "model.input",
             "that is for models of ELMoForManyLangs, which give vectors; train with 'characters' or 'words'",
+        ),
+        (
+            not (c.compilation_cache and Path(abspath(c.compilation_cache)).is_relative_to(abspath(c.run_dir))),
+            "compilation_cache",
+            f"must not lie in the run directory ({c.run_dir}): runs are passed on, and what it holds is executed",
         ),
     ]
 

@@ -1,6 +1,7 @@
 """Laws of saving and restoring: what comes back is what was saved, bit for bit, or an error or a warning says so."""
 
 import contextlib
+import json
 import logging
 import os
 import shutil
@@ -241,6 +242,29 @@ def test_an_empty_directory_or_a_missing_item_is_damage(tmp_path, caplog, gone):
         assert_identical(checkpoints.restore(*map(like, trees[20])).params, trees[20][0])
     assert saved(tmp_path) == ["15", "20"]
     assert restore_params(tmp_path)[0] == 20
+
+
+def test_arrays_that_no_file_holds_are_not_made(tmp_path, caplog):
+    """What the table says is sealed, but anybody can seal; the arrays of a run lie in its files."""
+    save_steps(tmp_path, 1)
+    path = tmp_path / "1" / "meta" / "metadata"
+    document = json.loads(path.read_bytes())
+    del document["sha256"]
+    name = next(name for name in document["leaves"] if name.startswith("params/"))
+    document["leaves"][name][1] = [1 << 20, 1 << 20]
+    document["sha256"] = checkpoint_files._seal(document)
+    path.write_text(json.dumps(document))
+    with pytest.raises(UserError, match="damaged in"):
+        restore_params(tmp_path)
+    assert "it declares arrays of 2," in caplog.text
+
+
+def test_json_of_any_depth_is_damage(tmp_path, caplog):
+    save_steps(tmp_path, 1)
+    (tmp_path / "1" / "meta" / "metadata").write_text("[" * 100_000)
+    with pytest.raises(UserError, match="damaged in"):
+        restore_params(tmp_path)
+    assert "its meta/metadata cannot be read: RecursionError" in caplog.text
 
 
 def test_a_damaged_checkpoint_does_not_push_out_a_good_one(tmp_path):

@@ -138,7 +138,7 @@ def test_sigterm_leaves_nothing_half_made(elmo, folder, monkeypatch, arguments):
     (folder / "cache").mkdir()
     before, handler = contents(folder), signal.getsignal(signal.SIGTERM)
     # Late: the columns of the corpus are written.
-    monkeypatch.setattr(encoding, "_write_header", terminated)
+    monkeypatch.setattr(encoding, "write_header", terminated)
     status, out, _ = elmo(*arguments)
     assert (status, out) == (143, "")
     assert contents(folder) == before

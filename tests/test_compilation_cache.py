@@ -1,5 +1,6 @@
 """Programs kept on disk: where the environment says, or where it is asked for; they are never a reason to fail."""
 
+import dataclasses
 import os
 import stat
 import subprocess
@@ -11,6 +12,8 @@ import jax
 import pytest
 
 from elmo_jax import compilation_cache
+from elmo_jax.config import Config, Data
+from elmo_jax.errors import UserError
 
 SETTINGS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
 # Compiles a program that gives its argument's buffer away, and prints the bits of its results.
@@ -61,6 +64,39 @@ def test_nobody_else_may_write_there(tmp_path):
     used = compilation_cache.enable(tmp_path / "mine")
     assert used is not None
     assert stat.S_IMODE(used.stat().st_mode) == 0o700
+
+
+def test_a_directory_that_others_could_write_is_for_this_user_alone_from_now_on(tmp_path):
+    used = compilation_cache.enable(tmp_path / "mine")
+    used.chmod(0o777)
+    assert compilation_cache.enable(tmp_path / "mine") == used
+    assert stat.S_IMODE(used.stat().st_mode) == 0o700
+
+
+def test_a_directory_of_another_user_is_not_used(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    before = jax.config.jax_compilation_cache_dir
+    assert compilation_cache.enable(tmp_path / "theirs") is None
+    assert "belongs to another user, whose programs would be run" in caplog.text
+    assert jax.config.jax_compilation_cache_dir == before
+
+
+def test_what_the_environment_names_is_taken_as_it_is(tmp_path, monkeypatch):
+    (tmp_path / "shared").mkdir(mode=0o755)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "shared"))
+    assert compilation_cache.enable() == tmp_path / "shared"
+    assert stat.S_IMODE((tmp_path / "shared").stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("place", ["runs/a", "runs/a/xla", "runs/b/../a/xla"])
+def test_it_is_never_in_a_run_directory(tmp_path, monkeypatch, place):
+    """Runs are passed on, and the programs in a cache are executed."""
+    monkeypatch.chdir(tmp_path)
+    config = Config(run_dir="runs/a", data=Data(source="pydoc"))
+    dataclasses.replace(config, compilation_cache="runs/xla").validate()
+    dataclasses.replace(config, compilation_cache="off").validate()
+    with pytest.raises(UserError, match=r"compilation_cache is .* must not lie in the run directory"):
+        dataclasses.replace(config, compilation_cache=place).validate()
 
 
 def test_the_environment_goes_first(monkeypatch, tmp_path):

@@ -292,6 +292,11 @@ CONFLICTS = [
         "model.dropout_places",
         "drops nothing in 1 layer(s)",
     ),
+    (
+        {"run_dir": "runs/a", "compilation_cache": "runs/b/../a/xla"},
+        "compilation_cache",
+        "must not lie in the run directory (runs/a): runs are passed on",
+    ),
     *(
         (fields, list(fields)[-1], f"only {reader} reads it: leave it at {default}, or set that")
         for fields, default, reader in UNREAD

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare which text is read."""
     text = parser.add_mutually_exclusive_group(required=True)
-    text.add_argument("--text", metavar="GLOB", help="shards; several globs separated by commas")
+    text.add_argument(
+        "--text", metavar="GLOB", help="shards, several globs separated by commas; or the folder of an encoded corpus"
+    )
     text.add_argument("--tfds", metavar="NAME", help="a builder of TensorFlow Datasets, such as lm1b, with --split")
     parser.add_argument("--split", default="", metavar="SPLIT", help="of --tfds, such as train, or train[:10%%]")
     parser.add_argument("--feature", default="", metavar="NAME", help="of --tfds: the text (default: the only one)")
@@ -46,9 +48,9 @@ def source(options: argparse.Namespace, segmentation: "Segmentation") -> "Source
     for name in ("split", "feature", "data_dir"):
         if getattr(options, name):
             raise UserError(f"--{name.replace('_', '-')} belongs to --tfds; --text does not take it")
-    from elmo_jax.data.text import text_source
+    from elmo_jax.data.corpus import text_or_corpus
 
-    return text_source(options.text, segmentation)
+    return text_or_corpus(options.text, segmentation)
 
 
 def title(options: argparse.Namespace) -> str:

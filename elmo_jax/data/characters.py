@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from elmo_jax.data.text import BOS as BOS_TOKEN
-from elmo_jax.data.text import EOS as EOS_TOKEN
+from elmo_jax.data.lines import BOS as BOS_TOKEN
+from elmo_jax.data.lines import EOS as EOS_TOKEN
 
 # Ids 0 to 255 are bytes.
 BOS, EOS, BOW, EOW, PAD = 256, 257, 258, 259, 260

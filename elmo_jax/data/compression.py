@@ -1,11 +1,10 @@
 """The bytes of a file, decompressed when its name ends in ``.gz`` or ``.zst``."""
 
 import gzip
-import os
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO
+from io import BufferedReader
+from typing import Literal, Protocol
 
 from elmo_jax.errors import UserError
 
@@ -17,11 +16,31 @@ ZSTD_INPUT_BYTES = 1 << 10
 # Frames of `zstd --ultra --long=31` refer back this far; the library refuses them unless it is told.
 ZSTD_MAX_WINDOW = 1 << 31
 
+# Weights hardly shrink in an archive, and words to a fifth of themselves: what would grow more is no model.
+MAX_GROWTH, SMALL = 20, 1 << 24
+
+
+class File(Protocol):
+    """A file by its name, which is what ``str`` gives: a path, or one of another file system."""
+
+    @property
+    def suffix(self) -> str:
+        """The ending of the name, such as ``.gz``."""
+
+    def open(self, mode: Literal["rb"], /) -> BufferedReader:
+        """Open it for reading bytes."""
+
+
 _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
-def read_chunks(path: Path, file: BinaryIO, n_bytes: int) -> Iterator[bytes]:
-    """The contents of ``file`` from its beginning, in chunks of one to ``n_bytes`` bytes.
+def most_unpacked(n_bytes: int) -> int:
+    """Bytes that so many packed bytes of a model may become: a few packed ones can be made to become any number."""
+    return SMALL + MAX_GROWTH * n_bytes
+
+
+def read_chunks(path: File, file: BufferedReader, n_bytes: int) -> Iterator[bytes]:
+    """The contents of ``file`` from where it is, in chunks of one to ``n_bytes`` bytes.
 
     Args:
         path: the name of the file, whose ending tells how it is compressed.
@@ -33,7 +52,7 @@ def read_chunks(path: Path, file: BinaryIO, n_bytes: int) -> Iterator[bytes]:
     """
     tool = COMPRESSED.get(path.suffix)
     try:
-        if tool and not os.fstat(file.fileno()).st_size:
+        if tool and not file.peek(1):
             raise EOFError("the file is empty")
         if tool == "zstd":
             yield from _zstd_chunks(file, n_bytes)
@@ -46,7 +65,7 @@ def read_chunks(path: Path, file: BinaryIO, n_bytes: int) -> Iterator[bytes]:
         ) from error
 
 
-def _zstd_chunks(file: BinaryIO, n_bytes: int) -> Iterator[bytes]:
+def _zstd_chunks(file: BufferedReader, n_bytes: int) -> Iterator[bytes]:
     """Frame after frame; the streams of the library take a frame that breaks off for one that ends."""
     try:
         import zstandard

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,9 +15,11 @@ import numpy.typing as npt
 
 from elmo_jax.data import processes
 from elmo_jax.data.encoding import COLUMNS, FORMAT, HEADER, column_path, encode, encode_numbered
+from elmo_jax.data.lines import Advance, Sentence
 from elmo_jax.data.numbering import Numbered, number, number_parts
 from elmo_jax.data.progress import Progress
-from elmo_jax.data.text import Advance, Source
+from elmo_jax.data.segmentation import Segmentation
+from elmo_jax.data.text import Source, text_source
 from elmo_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -97,12 +99,8 @@ class Corpus:
         return self.type_bytes[start:end].tobytes().decode()
 
     def words(self) -> Iterator[str]:
-        """The tokens of all types, one after the other: lists of them all would outweigh the model."""
-        for first in range(0, self.n_types, TYPES_AT_ONCE):
-            offsets = self.type_offsets[first : first + TYPES_AT_ONCE + 1].tolist()
-            data, begin = self.type_bytes[offsets[0] : offsets[-1]].tobytes(), offsets[0]
-            for start, end in pairwise(offsets):
-                yield data[start - begin : end - begin].decode()
+        """The tokens of all types; see ``words_of``."""
+        return words_of(self.type_bytes, self.type_offsets)
 
     def first(self, n_predictions: int) -> "Corpus":
         """The first sentences, at least one and as many as have at most ``n_predictions`` predictions.
@@ -129,8 +127,17 @@ class Corpus:
         return np.fromiter(map(vocabulary.id, self.words()), np.int32, self.n_types)
 
 
+def words_of(type_bytes: npt.NDArray[np.uint8], type_offsets: npt.NDArray[np.int64]) -> Iterator[str]:
+    """The tokens of all types, one after the other: lists of them all would outweigh the model."""
+    for first in range(0, len(type_offsets) - 1, TYPES_AT_ONCE):
+        offsets = type_offsets[first : first + TYPES_AT_ONCE + 1].tolist()
+        data, begin = type_bytes[offsets[0] : offsets[-1]].tobytes(), offsets[0]
+        for start, end in pairwise(offsets):
+            yield data[start - begin : end - begin].decode()
+
+
 def prepare(source: Source, cache_dir: Path, *, progress: bool = True) -> Corpus:
-    """The encoded corpus of a source: opened where an earlier run left it, else encoded now.
+    """The encoded corpus of a source: opened where it is, or where an earlier run left it, else encoded now.
 
     Its directory in ``cache_dir`` is named by a hash of the files' paths, sizes and modification times, and of the
     source's variant.
@@ -138,13 +145,14 @@ def prepare(source: Source, cache_dir: Path, *, progress: bool = True) -> Corpus
     Raises:
         UserError: what reading, writing and opening raise.
     """
+    if source.encoded is not None:
+        return open_prepared(source.encoded, source.name)
     try:
         stats = [(path.resolve(), path.stat()) for path in source.files]
     except OSError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
-    state = [FORMAT, source.variant, sorted((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats)]
-    key = hashlib.blake2b(json.dumps(state).encode(), digest_size=6).hexdigest()
-    directory = Path(cache_dir) / f"{source.name}-{key}"
+    files = [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+    directory = Path(cache_dir) / cache_name(source.name, source.variant, files)
     if not directory.exists():
         total = sum(stat.st_size for _, stat in stats)
         with (
@@ -152,10 +160,52 @@ def prepare(source: Source, cache_dir: Path, *, progress: bool = True) -> Corpus
             contextlib.closing(_numbered(source, bar.advance, total)) as pieces,
         ):
             encode_numbered(pieces, directory, source.title)
+    return open_prepared(directory, source.name)
+
+
+def text_or_corpus(globs: str, segmentation: Segmentation) -> Source:
+    """The text shards that match ``globs``, or an encoded corpus when ``globs`` is its directory.
+
+    How the text of a corpus was cut, nobody knows; it is taken as it is.
+
+    Raises:
+        UserError: what ``text.expand`` raises.
+    """
+    directory = Path(globs.strip()).expanduser()
+    if not globs.strip() or not (directory / HEADER).is_file():
+        return text_source(globs, segmentation)
+    return Source("text", (directory / HEADER,), lambda advance: _sentences(directory), encoded=directory)
+
+
+def _sentences(directory: Path) -> Iterator[Sentence]:
+    """The sentences of an encoded corpus, with None at the end of each document."""
+    corpus = open_corpus(directory)
+    ends = set(corpus.documents[1:].tolist())
+    for sentence, (start, end) in enumerate(pairwise(map(int, corpus.starts)), 1):
+        yield [corpus.word(type_id) for type_id in corpus.ids[start + 1 : end]]
+        if sentence in ends:
+            yield None
+
+
+def cache_name(name: str, variant: str, files: Iterable[tuple[str, int, int]]) -> str:
+    """What the encoded corpus of a source is called in a cache.
+
+    Args:
+        name: of the source.
+        variant: of the source.
+        files: path, size and time of modification (in nanoseconds) of each of its files.
+    """
+    state = [FORMAT, variant, sorted(files)]
+    key = hashlib.blake2b(json.dumps(state).encode(), digest_size=6).hexdigest()
+    return f"{name}-{key}"
+
+
+def open_prepared(directory: Path, name: str) -> Corpus:
+    """Open the corpus of a source by its name, and say what is in it. Raises what ``open_corpus`` raises."""
     corpus = open_corpus(directory)
     log.info(
         "%s: %d tokens, %d sentences, %d types, %d empty lines (%s)",
-        *(source.name, corpus.n_tokens, corpus.n_sentences, corpus.n_token_types, corpus.n_empty_lines, directory),
+        *(name, corpus.n_tokens, corpus.n_sentences, corpus.n_token_types, corpus.n_empty_lines, directory),
     )
     return corpus
 
@@ -190,7 +240,7 @@ def _read_header(directory: Path) -> dict[str, Any]:
     try:
         header = json.loads(path.read_bytes())
         version = header["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path, f"it is missing or no header ({error})") from error
     if version != FORMAT:
         raise _damaged(path, f"it has format {version}, and this version reads format {FORMAT}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from elmo_jax import config
-from elmo_jax.data.text import BOS, EOS
+from elmo_jax.data.lines import BOS, EOS
 from elmo_jax.data.vocab import UNK, Vocabulary
 from elmo_jax.errors import UserError
 

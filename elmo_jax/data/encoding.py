@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from elmo_jax.data.characters import utf8
-from elmo_jax.data.numbering import FIRST_TOKEN, LINE_END, Numbered, number_parts
-from elmo_jax.data.text import BOS, EOS, Sentence
+from elmo_jax.data.layout import Extent, lay_out
+from elmo_jax.data.lines import BOS, EOS, Sentence
+from elmo_jax.data.numbering import FIRST_TOKEN, Numbered, number_parts
 from elmo_jax.errors import UserError
 
 FORMAT = 1
@@ -63,11 +64,24 @@ def encode_numbered(pieces: Iterable[Numbered], directory: Path, name: str) -> N
     Raises:
         UserError: when the text has no token, holds a boundary mark as a token or cannot be written.
     """
+    with complete_or_not(directory) as building:
+        _write(pieces, building, name)
+
+
+@contextlib.contextmanager
+def complete_or_not(directory: Path) -> Iterator[Path]:
+    """A directory beside ``directory`` to write an encoded corpus into, which gets that name at the end.
+
+    After an error nothing stays. When another process completes the same directory first, its result stays.
+
+    Raises:
+        UserError: when it cannot be written.
+    """
     building = directory.with_name(f"{directory.name}{BUILDING}{uuid.uuid4().hex[:12]}")
     try:
         building.mkdir(parents=True)
         _remove_stale(directory)
-        _write(pieces, building, name)
+        yield building
         try:
             building.rename(directory)
         except OSError:
@@ -99,17 +113,23 @@ def _write(pieces: Iterable[Numbered], directory: Path, name: str) -> None:
         for piece in pieces:
             columns.add(piece)
         columns.finish()
-    counts = columns.counts
-    if not counts["n_tokens"]:
-        raise UserError(
-            f"{name} holds no tokens ({counts['n_empty_lines']} empty lines): give text with one sentence a line"
-        )
-    new_id, longest = _write_types(directory, list(columns.types))
+    end = columns.end
+    refuse_empty(end, name)
+    new_id = _write_types(directory, list(columns.types))
     type_counts = _renumber(column_path(directory, "ids"), new_id)
-    type_counts[:2] = counts["n_sentences"]  # each boundary is predicted once a sentence
+    type_counts[:2] = end.n_sentences  # each boundary is predicted once a sentence
     _save(directory, "type_counts", type_counts)
-    header = {"format": FORMAT, **counts, "n_types": len(new_id), "longest_token_bytes": longest}
-    _write_header(directory, header)
+    write_header(directory, end)
+
+
+def refuse_empty(end: Extent, name: str) -> None:
+    """Refuse a text without tokens.
+
+    Raises:
+        UserError: calling the text ``name``.
+    """
+    if not end.n_sentences:
+        raise UserError(f"{name} holds no tokens ({end.n_empty_lines} empty lines): give text with one sentence a line")
 
 
 class _Columns:
@@ -117,14 +137,14 @@ class _Columns:
 
     Attributes:
         types: the number of each type.
+        end: how far the text goes.
     """
 
     def __init__(self, directory: Path) -> None:
         self.types: dict[str, int] = {}
+        self.end = Extent()
         self._open, names = contextlib.ExitStack(), ("ids", "starts", "documents")
         self._files = {name: self._open.enter_context(column_path(directory, name).open("wb")) for name in names}
-        self._n_predictions = self._n_sentences = self._n_documents = self._n_empty_lines = 0
-        self._in_document = False
         self._append("ids", np.zeros(1))
 
     def __enter__(self) -> "_Columns":
@@ -133,47 +153,27 @@ class _Columns:
     def __exit__(self, *error: object) -> None:
         self._open.close()
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """What the header tells of the text."""
-        return {
-            "n_tokens": self._n_predictions - self._n_sentences,
-            "n_sentences": self._n_sentences,
-            "n_documents": self._n_documents,
-            "n_empty_lines": self._n_empty_lines,
-        }
-
     def add(self, piece: Numbered) -> None:
-        """Append a piece: each of its sentences is followed by a boundary, which is what ends a line."""
-        numbers = piece.numbers
-        ends = np.flatnonzero(numbers < FIRST_TOKEN)
-        sizes = np.diff(ends, prepend=-1)  # of the lines, with their ends
-        is_sentence = sizes > 1
-        follows_sentence = np.append(self._in_document, is_sentence[:-1])
-        first_of_document = (is_sentence & ~follows_sentence)[is_sentence]
-        sizes = sizes[is_sentence]
-        self._append("documents", self._n_sentences + np.flatnonzero(first_of_document))
-        self._append("starts", self._n_predictions + np.cumsum(sizes) - sizes)
+        """Append a piece."""
+        laid = lay_out(piece.numbers, self.end)
         known = self.types
         new_number = [0, 0, *(known.setdefault(token, len(known) + FIRST_TOKEN) for token in piece.tokens)]
-        self._append("ids", np.array(new_number, np.int32)[np.delete(numbers, ends[~is_sentence])])
-        self._n_predictions += int(sizes.sum())
-        self._n_sentences += len(sizes)
-        self._n_documents += int(first_of_document.sum())
-        self._n_empty_lines += int((numbers[ends[~is_sentence]] == LINE_END).sum())
-        self._in_document = bool(is_sentence[-1]) if len(ends) else self._in_document
+        self._append("ids", np.array(new_number, np.int32)[laid.numbers])
+        self._append("starts", laid.starts)
+        self._append("documents", laid.documents)
+        self.end = laid.end
 
     def finish(self) -> None:
         """Append the ends of the last document and sentence."""
-        self._append("documents", np.array([self._n_sentences]))
-        self._append("starts", np.array([self._n_predictions]))
+        self._append("documents", np.array([self.end.n_sentences]))
+        self._append("starts", np.array([self.end.n_predictions]))
 
     def _append(self, name: str, values: npt.NDArray[Any]) -> None:
         self._files[name].write(values.astype(COLUMNS[name], copy=False).data)
 
 
-def _write_types(directory: Path, words: list[str]) -> tuple[npt.NDArray[np.int32], int]:
-    """Write the types by (byte length, bytes); the new id of each old one, and the longest length."""
+def _write_types(directory: Path, words: list[str]) -> npt.NDArray[np.int32]:
+    """Write the types by (byte length, bytes); the new id of each old one."""
     encoded = [utf8(BOS), utf8(EOS), *map(utf8, words)]
     lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
     by_bytes = np.array(sorted(range(2, len(encoded)), key=encoded.__getitem__), np.int64)
@@ -184,7 +184,7 @@ def _write_types(directory: Path, words: list[str]) -> tuple[npt.NDArray[np.int3
     _save(directory, "type_offsets", np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[order])]))
     new_id = np.empty(len(encoded), np.int32)
     new_id[order] = np.arange(len(encoded), dtype=np.int32)
-    return new_id, int(lengths.max())
+    return new_id
 
 
 def _renumber(path: Path, new_id: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
@@ -203,12 +203,26 @@ def _save(directory: Path, name: str, values: npt.NDArray[Any]) -> None:
     column_path(directory, name).write_bytes(values.astype(COLUMNS[name], copy=False).data)
 
 
-def _write_header(directory: Path, header: dict[str, int]) -> None:
+def write_header(directory: Path, end: Extent) -> None:
+    """Write the header of a corpus whose arrays are there.
+
+    Args:
+        directory: of the corpus.
+        end: how far its text goes.
+    """
+    lengths = np.diff(np.memmap(column_path(directory, "type_offsets"), COLUMNS["type_offsets"], mode="r"))
     digest = hashlib.blake2b(digest_size=16)
     sizes = {}
     for name in COLUMNS:
         with column_path(directory, name).open("rb") as file:
             digest.update(hashlib.file_digest(file, "blake2b").digest())
             sizes[name] = file.tell()
-    text = json.dumps({**header, "bytes": sizes, "fingerprint": digest.hexdigest()}, indent=2)
-    (directory / HEADER).write_text(text + "\n", encoding="utf-8")
+    header = {
+        "format": FORMAT,
+        **end.counts,
+        "n_types": len(lengths),
+        "longest_token_bytes": int(lengths.max()),
+        "bytes": sizes,
+        "fingerprint": digest.hexdigest(),
+    }
+    (directory / HEADER).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")

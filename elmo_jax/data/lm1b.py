@@ -15,8 +15,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, NamedTuple
 
+from elmo_jax.data.lines import decode
 from elmo_jax.data.progress import Progress
-from elmo_jax.data.text import decode
 from elmo_jax.data.tfds_builder import LM1B_URL, data_directory, import_tfds
 from elmo_jax.errors import UserError
 

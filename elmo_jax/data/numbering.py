@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from elmo_jax.data.text import BOS, EOS, Piece, Sentence
+from elmo_jax.data.lines import BOS, EOS, Piece, Sentence
 from elmo_jax.errors import UserError
 
 # Among the numbers of tokens: the end of a line, with or without tokens, and that of a document.

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from elmo_jax.data.lines import BOS, EOS
 from elmo_jax.data.spelling import Characters, Spelling
-from elmo_jax.data.text import BOS, EOS
 from elmo_jax.errors import UserError
 
 Sentences = Sequence[Sequence[str]]

@@ -1,30 +1,33 @@
 """Sentences of text: from shards, or from the embedded documentation."""
 
 import glob
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from elmo_jax.data.compression import COMPRESSED, read_chunks
 from elmo_jax.data.documentation import documentation_files, documentation_sentences
+from elmo_jax.data.lines import BLOCK_BYTES, BOS, EOS, Advance, Lines, Piece, Sentence, blocks
 from elmo_jax.data.segmentation import Segmentation
 from elmo_jax.errors import UserError
 
-# The boundaries of a sentence. They are put around every sentence and may not occur inside one.
-BOS, EOS = "<S>", "</S>"
+__all__ = [
+    "BOS",
+    "EOS",
+    "STANDARD_INPUT",
+    "TOKENIZED_LINES",
+    "Source",
+    "expand",
+    "pydoc_sentences",
+    "pydoc_source",
+    "read_lines",
+    "read_sentences",
+    "text_bytes",
+    "text_source",
+]
 
-# Read at once; only whole lines of it are decoded, so memory follows the longest line and not the file.
-BLOCK_BYTES = 1 << 20
-MAX_LINE_BYTES = 64 << 20
 # What the command line calls "-".
 STANDARD_INPUT = Path("/dev/stdin")
-
-# The tokens of a sentence: an empty list is an empty line, None is the end of a shard. A document ends at either.
-Sentence = list[str] | None
-# Told of the bytes of the files as they are consumed, for a progress bar.
-Advance = Callable[[int], object]
 
 # One sentence a line, whitespace between tokens.
 TOKENIZED_LINES = Segmentation()
@@ -32,13 +35,6 @@ TOKENIZED_LINES = Segmentation()
 
 def _ignore(n_bytes: int) -> None:
     pass
-
-
-class Piece(Protocol):
-    """A part of a text that ends with a line, and that can be read by itself, in another process too."""
-
-    def sentences(self) -> Iterator[Sentence]:
-        """Its sentences, checked."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +47,7 @@ class Source:
         read: gives the sentences from the first to the last.
         variant: what the sentences depend on besides the files, such as the tokeniser.
         pieces: gives the same sentences in pieces, with None at the end of each shard; None when nothing does.
+        encoded: the directory of its encoded corpus, when that is all there is of the text.
     """
 
     name: str
@@ -58,6 +55,7 @@ class Source:
     read: Callable[[Advance], Iterator[Sentence]]
     variant: str = ""
     pieces: Callable[[Advance], Iterator[Piece | None]] | None = None
+    encoded: Path | None = None
 
     @property
     def title(self) -> str:
@@ -163,135 +161,10 @@ def text_bytes(files: Iterable[Path]) -> int | None:
     return total
 
 
-def _pieces(files: Iterable[Path], advance: Advance, segmentation: Segmentation) -> Iterator["_Lines | None"]:
+def _pieces(files: Iterable[Path], advance: Advance, segmentation: Segmentation) -> Iterator[Lines | None]:
     """The files in blocks of whole lines, and None at the end of each."""
     for path in files:
-        for block in _blocks(path, advance):
-            yield _Lines(block, segmentation)
+        for block in blocks(path, advance):
+            yield Lines(block, segmentation)
             del block  # while the next one is read, the last one need not be kept
         yield None
-
-
-def sentences_of(lines: Iterable[str], segmentation: Segmentation) -> Iterator[Sentence]:
-    """The sentences of lines, ``[]`` for an empty line."""
-    if segmentation.plain:
-        yield from map(str.split, lines)
-        return
-    for line in lines:
-        if line.strip():
-            yield from segmentation(line)
-        else:
-            yield []
-
-
-class Place(Protocol):
-    """Where bytes of text come from, for messages."""
-
-    @property
-    def mend_nul(self) -> str:
-        """What to do about NUL bytes."""
-
-    @property
-    def mend_encoding(self) -> str:
-        """What to do about another encoding than UTF-8."""
-
-    def at(self, byte: int) -> tuple[str, str]:
-        """Line or record, and position, of a byte: ``("news.txt:3", "byte 76 of the file")``."""
-
-
-def decode(data: bytes, place: Place) -> str:
-    """The text of UTF-8 bytes.
-
-    Raises:
-        UserError: naming the place, for invalid UTF-8 and NUL bytes.
-    """
-    nul = data.find(b"\0")
-    if nul >= 0:
-        where, byte = place.at(nul)
-        raise UserError(f"{where}: NUL byte at {byte}; text must be UTF-8 without NUL bytes: {place.mend_nul}")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        where, byte = place.at(error.start)
-        raise UserError(f"{where}: invalid UTF-8 at {byte} ({error.reason}); {place.mend_encoding}") from error
-
-
-def refuse_boundaries(sentences: Iterable[Iterable[str]], where: str) -> None:
-    """Refuse ``<S>`` and ``</S>`` among the tokens of a line's sentences.
-
-    Raises:
-        UserError: naming ``where`` the line is, such as ``news.txt:3``.
-    """
-    for mark in {BOS, EOS}.intersection(itertools.chain.from_iterable(sentences)):
-        raise UserError(
-            f"{where}: the token {mark} is the mark of a sentence boundary and may not occur in text; "
-            f"remove it (boundaries are added to every sentence)"
-        )
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Whole lines of a file."""
-
-    path: Path
-    line: int  # number of its first line, from 1
-    offset: int  # of its first byte in the (decompressed) file
-    data: bytes
-
-    mend_nul = "remove them with tr -d '\\000', or convert UTF-16 with iconv -f UTF-16 -t UTF-8"
-    mend_encoding = "convert the file: iconv -f <its encoding> -t UTF-8"
-
-    def at(self, byte: int) -> tuple[str, str]:
-        number = self.line + self.data.count(b"\n", 0, byte)
-        return f"{self.path}:{number}", f"byte {self.offset + byte} of the file"
-
-
-@dataclass(frozen=True)
-class _Lines:
-    """Whole lines of a file as a ``Piece``."""
-
-    block: _Block
-    segmentation: Segmentation
-
-    def lines(self) -> list[str]:
-        """The lines without their ends; no token of them is the mark of a boundary."""
-        text = decode(self.block.data, self.block)
-        if self.block.offset == 0:
-            text = text.removeprefix("\ufeff")
-        lines = text.removesuffix("\n").split("\n")
-        if BOS in text or EOS in text:
-            for number, line in enumerate(lines, self.block.line):
-                refuse_boundaries(self.segmentation(line), f"{self.block.path}:{number}")
-        return lines
-
-    def sentences(self) -> Iterator[Sentence]:
-        return sentences_of(self.lines(), self.segmentation)
-
-
-def _blocks(path: Path, advance: Advance) -> Iterator[_Block]:
-    line, offset, pending = 1, 0, bytearray()
-    try:
-        with path.open("rb") as file:
-            consumed = 0
-            tell = file.tell if file.seekable() else lambda: 0
-            for chunk in read_chunks(path, file, BLOCK_BYTES):
-                pending += chunk
-                end = pending.rfind(b"\n") + 1
-                if len(pending) - end > MAX_LINE_BYTES:
-                    number = line + pending.count(b"\n", 0, end)
-                    raise UserError(
-                        f"{path}:{number}: the line is longer than {MAX_LINE_BYTES} bytes; put one sentence on a line"
-                    )
-                if end:
-                    block = _Block(path, line, offset, bytes(pending[:end]))
-                    del pending[:end]
-                    line, offset = line + block.data.count(b"\n"), offset + end
-                    yield block
-                    del block  # while the next chunk is read, the last one need not be kept
-                advance(tell() - consumed)
-                consumed = tell()
-            advance(tell() - consumed)
-            if pending:
-                yield _Block(path, line, offset, bytes(pending))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error

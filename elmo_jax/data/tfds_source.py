@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from elmo_jax.data.lines import BOS, EOS, Advance, Sentence, decode, refuse_boundaries, sentences_of
 from elmo_jax.data.segmentation import Segmentation
-from elmo_jax.data.text import BOS, EOS, Advance, Sentence, Source, decode, refuse_boundaries, sentences_of
+from elmo_jax.data.text import Source
 from elmo_jax.data.tfds_builder import open_split
 from elmo_jax.errors import UserError
 

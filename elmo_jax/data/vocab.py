@@ -1,6 +1,7 @@
 """The vocabulary: the words that are predicted, in a bilm-tf file; their counts and their tokeniser beside it."""
 
 import contextlib
+import itertools
 import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from elmo_jax.data.compression import read_chunks
+from elmo_jax.data.compression import COMPRESSED, most_unpacked, read_chunks
 from elmo_jax.data.corpus import Corpus
-from elmo_jax.data.text import BOS, EOS
+from elmo_jax.data.lines import BOS, EOS
 from elmo_jax.errors import UserError
 
 __all__ = ["BOS", "EOS", "UNK", "Vocabulary", "build", "build_from_corpus"]
@@ -21,7 +22,6 @@ UNK = "<UNK>"
 SPECIALS = (BOS, EOS, UNK)
 # A line that bilm-tf skips; it stands in the vocabulary of the 1 Billion Word models.
 SKIPPED_LINE = "!!!MAXTERMID"
-# A few bytes of a compressed file can become any number of them.
 MAX_BYTES, CHUNK_BYTES = 1 << 30, 1 << 20
 
 
@@ -146,7 +146,35 @@ def build(
 
 def build_from_corpus(corpus: Corpus, min_count: int, max_size: int, tokenizer: str | None = None) -> Vocabulary:
     """The vocabulary of an encoded corpus; see ``build``."""
-    return build(zip(corpus.words(), map(int, corpus.type_counts), strict=True), min_count, max_size, tokenizer)
+    return build_from_types(corpus.words(), corpus.type_counts, min_count, max_size, tokenizer)
+
+
+def build_from_types(
+    words: Iterable[str],
+    counts: npt.NDArray[np.int64],
+    min_count: int,
+    max_size: int,
+    tokenizer: str | None = None,
+) -> Vocabulary:
+    """The vocabulary of types with their counts; see ``build``. Words too rare for it are never held in memory.
+
+    Args:
+        words: the types of a text, each once, of which the first are ``<S>`` and ``</S>``.
+        counts: int64 ``[len(words)]``: how often each occurs.
+        min_count: see ``build``.
+        max_size: see ``build``.
+        tokenizer: see ``build``.
+    """
+    least = min_count
+    if len(counts) > max_size:  # with the specials, more than what the vocabulary may hold are at least as frequent
+        least = max(least, int(np.partition(counts, -max_size)[-max_size]))
+    is_frequent = counts >= least
+    is_frequent[:2] = True
+    if is_frequent.sum() <= len(SPECIALS):
+        is_frequent[:] = True  # there may be no word for a vocabulary: `build` says so
+    left = dict(zip(itertools.compress(words, is_frequent), counts[is_frequent].tolist(), strict=True))
+    left[UNK] = left.get(UNK, 0) + int(counts[~is_frequent].sum())
+    return build(left, min_count, max_size, tokenizer)
 
 
 def read_words(path: Path) -> list[str]:
@@ -178,10 +206,11 @@ def _read_lines(path: Path) -> list[str]:
     data = bytearray()
     try:
         with path.open("rb") as file:
+            most = min(MAX_BYTES, most_unpacked(path.stat().st_size)) if path.suffix in COMPRESSED else MAX_BYTES
             for chunk in read_chunks(path, file, CHUNK_BYTES):
                 data += chunk
-                if len(data) > MAX_BYTES:
-                    raise UserError(f"{path}: has more than {MAX_BYTES:,} bytes, which is no vocabulary; name another")
+                if len(data) > most:
+                    raise UserError(f"{path}: has more than {most:,} bytes, which is no vocabulary; name another")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     try:

@@ -6,6 +6,7 @@ to disk under a name that it chooses.
 
 import contextlib
 import dataclasses
+import gzip
 import json
 import tarfile
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
 from elmo_jax.config import Config, Model
+from elmo_jax.data.compression import most_unpacked
 from elmo_jax.errors import UserError
 from elmo_jax.interop import allennlp_layout, bilm_tf, torch_weights
 from elmo_jax.interop.pretrained import Mix, Pretrained
@@ -27,8 +29,10 @@ OPTIONS_FILE = "options.json"
 # Where archives of old versions keep the files that their configuration names, by the place of the name in it.
 KEPT_FILES = "fta/"
 
-# JSON files that are larger are no configuration; weights that are larger are no ELMo.
-_MOST_JSON, _MOST_WEIGHTS = 1 << 24, 1 << 34
+# Small files that are larger, together, are no configuration.
+_MOST_JSON = 1 << 24
+# Asked for at once, by us or by the header of an archive.
+_MOST_AT_ONCE = 1 << 25
 # What options say and shapes do not, or what AllenNLP does not read.
 _NOT_IN_SHAPES = {"activation", "cell_clip", "proj_clip", "n_characters", "max_characters_per_token"}
 _DEFAULTS = "relu, clips at 3 and skip connections, as in all models that AllenNLP published"
@@ -209,22 +213,44 @@ def _texts(directory: Path) -> dict[str, bytes]:
     return {file.relative_to(directory).as_posix(): file.read_bytes() for file in files if file.is_file()}
 
 
+class _Careful:
+    """An unpacked archive from which nobody reads much at once: the headers of ``tarfile`` are as long as they say."""
+
+    def __init__(self, stream: gzip.GzipFile) -> None:
+        self._stream = stream
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, n_bytes: int = -1) -> bytes:
+        if not 0 <= n_bytes <= _MOST_AT_ONCE:
+            raise tarfile.ReadError(f"a header declares {n_bytes:,} bytes")
+        return self._stream.read(n_bytes)
+
+
+def _tar(stream: gzip.GzipFile) -> tarfile.TarFile:
+    careful: Any = _Careful(stream)
+    return tarfile.open(fileobj=careful, mode="r:")
+
+
 def _unpack(archive: Path, weights: IO[bytes]) -> dict[str, bytes]:
     """The small files of an archive by name; its weights are written into ``weights``."""
     texts: dict[str, bytes] = {}
+    left = {True: most_unpacked(archive.stat().st_size), False: _MOST_JSON}
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        with gzip.open(archive) as stream, _tar(stream) as tar:
             for member in tar:
                 name = str(PurePosixPath(member.name))
-                most = _MOST_WEIGHTS if name == WEIGHTS_FILES[0] else _MOST_JSON
-                content = tar.extractfile(member) if member.isfile() and member.size <= most else None
+                is_weights = name == WEIGHTS_FILES[0]
+                content = tar.extractfile(member) if member.isfile() and member.size <= left[is_weights] else None
                 if content is None:
                     continue
-                if name == WEIGHTS_FILES[0]:
+                if is_weights:
                     while block := content.read(1 << 20):
                         weights.write(block)
                 elif name.endswith(".json") or name.startswith(KEPT_FILES):
                     texts[name] = content.read()
+                else:
+                    continue
+                left[is_weights] -= member.size
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise UserError(f"{archive} is no archive or is damaged ({error}); fetch it again") from error
     if not weights.tell():

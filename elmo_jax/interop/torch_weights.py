@@ -7,8 +7,11 @@ AllenNLP and ELMoForManyLangs are built of the same modules (ELMO_SPEC 2.9, 2.14
 * a highway layer has one kernel, the transform above the gate, and its gate weighs the *untransformed* part.
 """
 
+import contextlib
+import io
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elmo_jax.config import LSTM
+from elmo_jax.data.compression import most_unpacked
 from elmo_jax.errors import UserError
 
 Array = npt.NDArray[np.float32]
@@ -40,6 +44,7 @@ def read(file: Path | IO[bytes], name: str) -> dict[str, Array]:
         import torch
     except ImportError as error:
         raise UserError(f"{name} is a file of PyTorch, which is missing: pip install 'elmo-jax[torch]'") from error
+    n_bytes = _refuse_growth(file, name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # old files are read by way of deprecated classes
@@ -60,7 +65,31 @@ def read(file: Path | IO[bytes], name: str) -> dict[str, Array]:
     if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
         raise UserError(f"{name} holds no weights by name; give the file of a state dict")
     tensors = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
+    # A view may repeat a number as often as it likes, and so may names.
+    if sum(4 * tensor.numel() for tensor in tensors.values()) > most_unpacked(n_bytes):
+        raise UserError(f"{name} declares more numbers than it holds: it is no file of weights; fetch it again")
     return {key: tensor.detach().to(torch.float32).numpy() for key, tensor in tensors.items()}
+
+
+def _refuse_growth(file: Path | IO[bytes], name: str) -> int:
+    """Refuse a zip file whose parts are larger than itself, which PyTorch never writes; the bytes of the file.
+
+    Raises:
+        UserError: when it does, or cannot be read.
+    """
+    try:
+        with file.open("rb") if isinstance(file, Path) else contextlib.nullcontext(file) as stream:
+            n_bytes = stream.seek(0, io.SEEK_END)
+            unpacked = 0
+            if zipfile.is_zipfile(stream):
+                with zipfile.ZipFile(stream) as archive:
+                    unpacked = sum(part.file_size for part in archive.infolist())
+            stream.seek(0)
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return 0  # PyTorch says what is wrong with it
+    if unpacked > n_bytes:
+        raise UserError(f"{name} would grow to {unpacked:,} bytes: it is no file of weights; fetch it again")
+    return n_bytes
 
 
 class Weights:

@@ -5,10 +5,8 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
+from elmo_jax.data.compression import most_unpacked
 from elmo_jax.errors import UserError
-
-# Weights hardly shrink in an archive: one that grows more than this is no model.
-MAX_GROWTH, SMALL = 20, 1 << 24
 
 
 def unpack(archive: Path, folder: Path, name: str) -> None:
@@ -27,7 +25,7 @@ def unpack(archive: Path, folder: Path, name: str) -> None:
         with zipfile.ZipFile(archive) as packed:
             members = [member for member in packed.infolist() if not member.is_dir()]
             total = sum(member.file_size for member in members)
-            if total > SMALL + MAX_GROWTH * archive.stat().st_size:
+            if total > most_unpacked(archive.stat().st_size):
                 raise UserError(f"{name} would grow to {total:,} bytes: that is no model; fetch it again")
             for member in members:
                 target = folder / PurePosixPath(member.filename).name

@@ -9,10 +9,10 @@ from pathlib import Path
 import jax.numpy as jnp
 
 from elmo_jax.config import Config, Data
-from elmo_jax.data.corpus import Corpus, prepare
+from elmo_jax.data.corpus import Corpus, prepare, text_or_corpus
 from elmo_jax.data.segmentation import Segmentation
 from elmo_jax.data.streams import Rows
-from elmo_jax.data.text import Source, pydoc_source, text_source
+from elmo_jax.data.text import Source, pydoc_source
 from elmo_jax.data.tfds_source import shared_records, tfds_source
 from elmo_jax.data.vocab import Vocabulary, build_from_corpus, counts_path, tokenizer_path
 from elmo_jax.errors import UserError
@@ -133,7 +133,7 @@ def _source(config: Config, *, heldout: bool) -> Source:
             data_dir=tfds.data_dir,
             segmentation=segmentation(config.data),
         )
-    return text_source(config.data.heldout if heldout else config.data.train, segmentation(config.data))
+    return text_or_corpus(config.data.heldout if heldout else config.data.train, segmentation(config.data))
 
 
 def segmentation(data: Data) -> Segmentation:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from elmo_jax.data import corpus as corpus_module
 from elmo_jax.data import encoding, numbering
 from elmo_jax.data.characters import character_ids, character_rows, utf8
-from elmo_jax.data.corpus import Corpus, encode, open_corpus, prepare
+from elmo_jax.data.corpus import Corpus, encode, open_corpus, prepare, text_or_corpus
+from elmo_jax.data.segmentation import Segmentation
 from elmo_jax.data.text import Source, text_source
 from elmo_jax.data.vocab import Vocabulary
 from elmo_jax.errors import UserError
@@ -142,6 +143,24 @@ def test_a_text_is_encoded_once(shard, tmp_path, monkeypatch):
     assert first.directory.name.startswith("text-")
     monkeypatch.setattr(corpus_module, "encode", None)
     assert prepare(text_source(str(shard)), tmp_path / "cache").directory == first.directory
+
+
+def test_an_encoded_corpus_is_text_too(shard, tmp_path):
+    corpus = prepare(text_source(str(shard)), tmp_path / "cache", progress=False)
+    source = text_or_corpus(f" {corpus.directory} ", Segmentation())
+    again = prepare(source, tmp_path / "unused", progress=False)
+    assert (again.fingerprint, again.directory) == (corpus.fingerprint, corpus.directory)
+    assert not (tmp_path / "unused").exists()
+    sentences = list(source.read([].append))
+    encode(sentences, tmp_path / "from its sentences")
+    assert open_corpus(tmp_path / "from its sentences").ids.tolist() == corpus.ids.tolist()
+    assert open_corpus(tmp_path / "from its sentences").documents.tolist() == corpus.documents.tolist()
+    # Everything else is text.
+    assert text_or_corpus(str(shard), Segmentation()).files == (shard,)
+    with pytest.raises(UserError, match="it is a directory"):
+        text_or_corpus(str(tmp_path), Segmentation())
+    with pytest.raises(UserError, match="no text file is named"):
+        text_or_corpus(" ", Segmentation())
 
 
 def test_a_changed_text_is_encoded_again(shard, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from elmo_jax.data import corpus as corpus_module
-from elmo_jax.data import processes, text
+from elmo_jax.data import lines, processes
 from elmo_jax.data.corpus import prepare
 from elmo_jax.data.processes import ordered_map
 from elmo_jax.data.segmentation import Segmentation
@@ -72,7 +72,7 @@ def shards(tmp_path, monkeypatch):
     """A glob of shards that are read in many small blocks, by two processes."""
     for number, content in enumerate(TEXT):
         (tmp_path / f"{number}.txt").write_text(content, encoding="utf-8", newline="")
-    monkeypatch.setattr(text, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 64)
     return str(tmp_path / "*.txt")
 
 

@@ -10,11 +10,11 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elmo_jax.data import text
+from elmo_jax.data import lines as lines_module
 from elmo_jax.data.corpus import Corpus, prepare
 from elmo_jax.data.segmentation import Segmentation
 from elmo_jax.data.streams import Rows
-from elmo_jax.data.text import expand, read_lines, read_sentences, text_bytes, text_source
+from elmo_jax.data.text import TOKENIZED_LINES, expand, read_lines, read_sentences, text_bytes, text_source
 from elmo_jax.errors import UserError
 
 NAMES = ["shard.txt", "shard.txt.gz", "shard.txt.zst"]
@@ -39,7 +39,7 @@ def shard(tmp_path):
     return write
 
 
-def refusal(path: Path, segmentation: Segmentation = text.TOKENIZED_LINES) -> str:
+def refusal(path: Path, segmentation: Segmentation = TOKENIZED_LINES) -> str:
     with pytest.raises(UserError) as caught:
         list(read_sentences([path], segmentation=segmentation))
     return str(caught.value)
@@ -86,7 +86,7 @@ def test_lines_do_not_depend_on_the_blocks_they_are_read_in(tmp_path_factory, co
     path = tmp_path_factory.mktemp("blocks") / "shard"
     path.write_bytes(content.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text, "BLOCK_BYTES", block)
+        patch.setattr(lines_module, "BLOCK_BYTES", block)
         lines = content.removesuffix("\n").split("\n") if content else []
         assert list(read_sentences([path])) == [*map(str.split, lines), None]
 
@@ -146,7 +146,7 @@ def test_lines_are_counted_over_blocks(shard):
 
 
 def test_a_line_without_end_is_refused(shard, monkeypatch):
-    monkeypatch.setattr(text, "MAX_LINE_BYTES", 3 << 20)
+    monkeypatch.setattr(lines_module, "MAX_LINE_BYTES", 3 << 20)
     assert "shard.txt:2: the line is longer than" in refusal(shard(b"a\n" + b"word " * 2**20))
 
 

@@ -1,12 +1,17 @@
+import gzip
+import re
 from collections import Counter
 
 import numpy as np
 import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
 
 from elmo_jax.data.corpus import prepare
 from elmo_jax.data.segmentation import Segmentation
 from elmo_jax.data.text import text_source
-from elmo_jax.data.vocab import Vocabulary, build, build_from_corpus
+from elmo_jax.data.vocab import Vocabulary, build, build_from_corpus, build_from_types
 from elmo_jax.errors import UserError
 
 SPECIALS = ["<S>", "</S>", "<UNK>"]
@@ -122,6 +127,16 @@ def test_files_that_cannot_be_read_or_written_are_named(tmp_path):
         Vocabulary([*SPECIALS, "a"]).save(tmp_path / "file" / "vocab.txt")
 
 
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_small_file_that_becomes_a_large_one_is_refused(tmp_path, suffix):
+    """A megabyte can become a gigabyte of empty lines, each of them an object in memory."""
+    path = tmp_path / f"vocab.txt{suffix}"
+    lines = b"\n" * (1 << 26)
+    path.write_bytes(gzip.compress(lines) if suffix == ".gz" else zstandard.ZstdCompressor().compress(lines))
+    with pytest.raises(UserError, match=r"has more than 1\d,\d{3},\d{3} bytes, which is no vocabulary"):
+        Vocabulary.load(path)
+
+
 # Building
 
 COUNTS = {"b": 5, "a": 5, "c": 9, "d": 1, "e": 1, "<S>": 6, "</S>": 6, "<UNK>": 2}
@@ -144,6 +159,26 @@ def test_what_is_left_out_counts_as_unknown(min_count, max_size, words):
 def test_nothing_left_is_refused(min_count, max_size):
     with pytest.raises(UserError, match=f"min_count {min_count} and max_vocabulary {max_size}.*occurs 9 times"):
         build(COUNTS, min_count, max_size)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["<UNK>", *"abcdefghij"]), st.integers(1, 6), min_size=1),
+    st.integers(1, 7),
+    st.integers(4, 20),
+)
+def test_words_that_are_dropped_early_make_no_difference(counts, min_count, max_size):
+    counts = {"<S>": 2, "</S>": 2, **counts}
+    types = (counts.keys(), np.fromiter(counts.values(), np.int64))
+    try:
+        expected = build(counts, min_count, max_size, "moses de")
+    except UserError as error:
+        with pytest.raises(UserError, match=re.escape(str(error)[:60])):
+            build_from_types(*types, min_count, max_size)
+        return
+    made = build_from_types(*types, min_count, max_size, "moses de")
+    assert made.words == expected.words
+    assert made.counts.tolist() == expected.counts.tolist()
+    assert made.tokenizer == expected.tokenizer
 
 
 def test_text_and_its_encoding_give_one_vocabulary(encoded, documents):

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -314,6 +315,39 @@ def test_an_archive_writes_nothing_and_leads_nowhere(tmp_path):
     before = sorted(tmp_path.rglob("*"))
     assert allennlp_archive.load(archive).config.model.lstm.dim == 7
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def grown(name: str, n_bytes: int, n: int = 1, **header) -> bytes:
+    """An archive of a few kilobytes, whose members have so many bytes."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz", format=tarfile.PAX_FORMAT) as tar:
+        for number in range(n):
+            member = tarfile.TarInfo(name.format(number))
+            member.size, member.pax_headers = n_bytes, header
+            tar.addfile(member, io.BytesIO(bytes(n_bytes)))
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("archive", "message"),
+    [
+        (grown("weights.th", 1 << 26), "has no weights.th"),
+        (grown("{}.json", 1 << 23, 8), "has no weights.th"),
+        (grown("config.json", 1, comment="x" * (1 << 26)), "a header declares 6[0-9,]* bytes"),
+    ],
+    ids=["weights", "small files", "header"],
+)
+def test_a_small_archive_takes_little_memory_and_disk(tmp_path, archive, message):
+    path = tmp_path / "small.tar.gz"
+    path.write_bytes(archive)
+    assert len(archive) < 1 << 18
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=message):
+            allennlp_archive.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 3 << 24
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_rest_of_a_configuration_is_not_trusted(tmp_path):

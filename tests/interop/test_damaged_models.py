@@ -97,6 +97,19 @@ def test_numbers_that_are_not_in_the_file(refusal, model, kind, tmp_path):
     assert expected[kind] in refusal(model)
 
 
+@pytest.mark.parametrize("name", ["char_embed", "CNN"])
+def test_links_to_other_files_are_not_followed(refusal, model, tmp_path, name):
+    """Not even to one that has just what is missing."""
+    whole = tmp_path / "whole.hdf5"
+    whole.write_bytes((model / WEIGHTS).read_bytes())
+    with h5py.File(model / WEIGHTS, "a") as file:
+        del file[name]
+        file[name] = h5py.ExternalLink(str(whole), f"/{name}")
+    said = refusal(model)
+    assert f"dataset {name}" in said
+    assert "is missing" in said
+
+
 def test_a_model_that_declares_terabytes(refusal, model):
     """The options and the header agree, and the file has a few kilobytes."""
     change(model / OPTIONS, {"lstm.dim": 10**9, "lstm.projection_dim": 10**6})

@@ -94,3 +94,25 @@ def test_an_array_has_the_shape_that_the_model_needs():
     ]:
         with pytest.raises(UserError, match=message):
             weights.take(name, *shape)
+
+
+def test_a_zip_file_that_grows_is_refused_before_it_does(tmp_path, torch):
+    torch.save({"a": torch.zeros(1 << 22)}, tmp_path / "stored.th")
+    with zipfile.ZipFile(tmp_path / "stored.th") as stored, zipfile.ZipFile(tmp_path / "packed.th", "w") as packed:
+        for part in stored.infolist():
+            packed.writestr(part.filename, stored.read(part), zipfile.ZIP_DEFLATED)
+    assert torch.load(tmp_path / "packed.th", weights_only=True)["a"].numel() == 1 << 22  # PyTorch unpacks it
+    with pytest.raises(UserError, match=r"packed.th would grow to 16,\d{3},\d{3} bytes: it is no file of weights"):
+        torch_weights.read(tmp_path / "packed.th", "packed.th")
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_numbers_that_are_declared_and_not_there_are_refused(legacy, tmp_path, torch):
+    one = torch.ones(1)
+    for name, state in {
+        "repeated": {"a": one.expand(1 << 20, 1 << 20)},
+        "often": {f"a{i}": one.expand(1 << 14) for i in range(1 << 9)},
+    }.items():
+        torch.save(state, tmp_path / f"{name}.th", _use_new_zipfile_serialization=not legacy)
+        with pytest.raises(UserError, match=f"{name}.th declares more numbers than it holds"):
+            torch_weights.read(tmp_path / f"{name}.th", f"{name}.th")
