@@ -114,7 +114,7 @@ class Trainer:
         dtype = self.program.model.dtype
         batches = [self.next_batch() for _ in range(COUNTED)]
         works = [self._work(batch) for batch in batches]
-        tokens, rates = works[0].tokens, matmul_rate.rates(products(works[0], *types_at_a_time()), dtype)
+        tokens, rates = works[0].tokens, matmul_rate.rates(products(works[0], types_at_a_time()), dtype)
         n = SQUARE["cpu" if jax.default_backend() == "cpu" else "gpu"]
         return {
             "types_per_token": round(float(np.mean([work.n_types for work in works])) / tokens, 3),

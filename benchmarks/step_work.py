@@ -84,31 +84,27 @@ class Product:
         return 2.0 * self.batch * self.m * self.k * self.n * self.times
 
 
-def products(work: Work, convolved: int = 128, finished: int = 512) -> list[Product]:
+def products(work: Work, chunk: int = 256) -> list[Product]:
     """The products of a step, forward and backward.
 
     Args:
         work: the batch.
-        convolved: types that are convolved at a time.
-        finished: types that go through the highway layers at a time.
+        chunk: types that the encoder takes at a time.
     """
-    return [*encoder_products(work, convolved, finished), *lstm_products(work), *softmax_products(work)]
+    return [*encoder_products(work, chunk), *lstm_products(work), *softmax_products(work)]
 
 
-def encoder_products(work: Work, convolved: int, finished: int) -> list[Product]:
+def encoder_products(work: Work, chunk: int) -> list[Product]:
     """Convolutions as products of windows and kernels, highway layers and projection, a chunk of types at a time."""
     cnn, p = work.model.char_cnn, work.model.lstm.projection_dim
     if work.model.input != "characters" or not work.n_types:
         return []
-    f, e, windows = cnn.n_filters, cnn.embedding.dim, np.mean(work.lengths) + 1
-
-    def product(chunk: int, windows: float, k: int, n: int, layers: int = 1) -> Product:
-        rows = min(chunk, work.n_types)
-        return Product("encoder", round(rows * windows), k, n, 1, layers * work.n_types / rows)
-
-    convolutions = [product(convolved, windows, w * e, n) for w, n in cnn.filters]
-    highway = product(finished, 1, f, f, 2 * cnn.n_highway)
-    projection = [product(finished, 1, f, p)] if f != p else []
+    f, rows, e = cnn.n_filters, min(chunk, work.n_types), cnn.embedding.dim
+    times = work.n_types / rows
+    windows = np.mean(work.lengths) + 1
+    convolutions = [Product("encoder", round(rows * windows), w * e, n, 1, times) for w, n in cnn.filters]
+    highway = Product("encoder", rows, f, f, 1, times * 2 * cnn.n_highway)
+    projection = [Product("encoder", rows, f, p, 1, times)] if f != p else []
     return [part for forward in (*convolutions, highway, *projection) for part in trained(forward)]
 
 

@@ -165,7 +165,7 @@ def _reversed(x_TBX: jax.Array, reverse_TB: jax.Array) -> jax.Array:
 
 def _with_room(rows: jax.Array) -> jax.Array:
     """Rows, whose number nobody knows yet, and a whole chunk more: then it is known that they fill one."""
-    room = max(CHUNK, *types_at_a_time())
+    room = max(CHUNK, types_at_a_time())
     return jnp.pad(rows, ((0, room), *((0, 0),) * (rows.ndim - 1)))
 
 

@@ -48,11 +48,8 @@ class CharEncoder(nn.Module):
         Returns:
             ``[U, P]`` in the compute dtype; zeros past ``n_types``.
         """
-        filters = {name: group for name, group in self.groups.items() if name.startswith("cnn_")}
-        others = {name: group for name, group in self.groups.items() if name not in filters}
-        convolved, finished = types_at_a_time()
-        x_UF = keeping(self._convolve, {"char_embed": self.char_embed, **filters}, chars_UC, n_types, convolved)
-        return keeping(self._finish, others, x_UF, n_types, finished)
+        params = {"char_embed": self.char_embed, **self.groups}
+        return keeping(self._encode, params, chars_UC, n_types, types_at_a_time())
 
     def embed(self, chars_UC: jax.Array) -> jax.Array:
         """The embeddings of characters, ``[U, C, E]``: what ``encode_embedded`` goes on from."""
@@ -65,51 +62,40 @@ class CharEncoder(nn.Module):
             u, c, e = x_UCE.shape
             # Every character has a row of its own.
             table, row_UC = x_UCE.reshape(u * c, e), jnp.arange(u * c).reshape(u, c)
-            return self._finish(params, self._convolve({**params, "char_embed": table}, row_UC, padding=None))
+            return self._encode({**params, "char_embed": table}, row_UC, padding=None)
 
-        return compact(encode, self.groups, x_UCE, n_types, types_at_a_time()[0])
+        return compact(encode, self.groups, x_UCE, n_types, types_at_a_time())
 
-    def _convolve(self, params: Any, chars_UC: jax.Array, padding: int | None = PADDING) -> jax.Array:
-        return convolve(params, chars_UC, self.config, self.dtype, padding)
-
-    def _finish(self, params: Any, x_UF: jax.Array) -> jax.Array:
-        x_UF = pass_highway(params, x_UF, self.config, self.dtype)
+    def _encode(self, params: Any, chars_UC: jax.Array, padding: int | None = PADDING) -> jax.Array:
+        x_UF = features(params, chars_UC, self.config, self.dtype, padding)
         if "projection" in params:
             x_UF = linear(x_UF, params["projection"]["kernel"], params["projection"]["bias"], self.dtype)
         return x_UF.astype(self.dtype)
 
 
-def convolve(params: Any, chars_UC: jax.Array, config: CharCNN, dtype: Any, padding: int | None = None) -> jax.Array:
-    """The largest response of each filter to each token, activated: float32 ``[U, F]``.
+def features(params: Any, chars_UC: jax.Array, config: CharCNN, dtype: Any, padding: int | None = None) -> jax.Array:
+    """What filters and highway layers make of characters: float32 ``[U, F]``.
 
     Args:
-        params: ``char_embed`` and the filters of ``feature_shapes``.
+        params: ``char_embed`` and the leaves of ``feature_shapes``.
         chars_UC: whole numbers ``[U, C]``, rows of ``char_embed``.
-        config: filters, activation.
+        config: filters, activation, highway layers.
         dtype: of the products.
         padding: the id that fills a row past the end of its token, if it is known: then short tokens take less work.
     """
     act = {"relu": jax.nn.relu, "tanh": jnp.tanh}[config.activation]
     cnn = [params[f"cnn_{i}"] for i in range(len(config.filters))]
     kernels, bias_F = [c["kernel"] for c in cnn], jnp.concatenate([c["bias"] for c in cnn])
-    return act(largest_responses(kernels, params["char_embed"], chars_UC, padding, dtype) + bias_F)
-
-
-def pass_highway(params: Any, x_UF: jax.Array, config: CharCNN, dtype: Any) -> jax.Array:
-    """What the highway layers of ``feature_shapes`` make of the responses: float32 ``[U, F]``."""
+    x_UF = act(largest_responses(kernels, params["char_embed"], chars_UC, padding, dtype) + bias_F)
     for k in range(config.n_highway):
         x_UF = highway(dtype, dict(params[f"highway_{k}"]), x_UF)
     return x_UF
 
 
-def types_at_a_time() -> tuple[int, int]:
-    """Types convolved together, and those that go through the highway layers together.
-
-    The last ones are computed whether there are any or not. On CPU the responses of a few types stay in its caches,
-    while the weights of highway layers are rearranged once for many. Measured there, reckoned for accelerators
-    (docs/performance.md).
-    """
-    return (128, 512) if jax.default_backend() == "cpu" else (1024, 4096)
+def types_at_a_time() -> int:
+    """Types encoded together: few on CPU, as the last ones are computed whether there are any or not."""
+    # Measured on CPU, reckoned elsewhere (docs/performance.md).
+    return 128 if jax.default_backend() == "cpu" else 1024
 
 
 def feature_shapes(config: CharCNN) -> dict[str, Shapes]:

@@ -7,15 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from elmo_jax.config import CharCNN, Dictionaries
-from elmo_jax.model.char_cnn import (
-    convolve,
-    feature_shapes,
-    init_group,
-    linear,
-    pass_highway,
-    projection_shapes,
-    types_at_a_time,
-)
+from elmo_jax.model.char_cnn import feature_shapes, features, init_group, linear, projection_shapes, types_at_a_time
 from elmo_jax.model.initializers import symmetric_uniform
 from elmo_jax.model.keeping import keeping
 
@@ -59,7 +51,7 @@ class DictionaryEncoder(nn.Module):
         Returns:
             ``[U, P]`` in the compute dtype; zeros past ``n_types``.
         """
-        return keeping(self._encode, self.leaves, ids_UC, n_types, types_at_a_time()[0])
+        return keeping(self._encode, self.leaves, ids_UC, n_types, types_at_a_time())
 
     def _encode(self, params: Any, ids_UC: jax.Array) -> jax.Array:
         parts = []
@@ -67,7 +59,6 @@ class DictionaryEncoder(nn.Module):
             parts.append(params["word_embed"][ids_UC[:, 0]])
         if self.sizes.n_characters:
             chars_UC = ids_UC[:, 1 if self.sizes.n_words else 0 :]
-            convolved_UF = convolve(params, chars_UC, self.config, self.dtype)
-            parts.append(pass_highway(params, convolved_UF, self.config, self.dtype))
+            parts.append(features(params, chars_UC, self.config, self.dtype))
         kernel, bias = params["projection"]["kernel"], params["projection"]["bias"]
         return linear(jnp.concatenate(parts, axis=-1), kernel, bias, self.dtype).astype(self.dtype)

@@ -1,8 +1,7 @@
 """``compact`` whose gradient computes nothing twice: what it needs of the forward pass is kept, chunk by chunk.
 
 ``jax.vjp`` keeps what belongs to the rows, such as activations, and what belongs to the parameters, such as weights in
-the dtype of the products. The first is stored for every chunk unless it is the rows themselves, the second is had once
-for all.
+the dtype of the products. The first is stored for every chunk, the second is had once for all.
 """
 
 from collections.abc import Callable
@@ -53,8 +52,7 @@ def _backward(function: Function, chunk: int, saved: Tree, cotangent: jax.Array)
         start, fresh = part
         p_sums, r_sums = sums
         here = [jax.lax.dynamic_index_in_dim(leaf, _number(start, chunk), 0, keepdims=False) for leaf in kept]
-        slope = _masked(take(cotangent, start, chunk), fresh)
-        p_grads, r_grads = map(floats, pullback(take(rows, start, chunk), here, slope))
+        p_grads, r_grads = map(floats, pullback(here, _masked(take(cotangent, start, chunk), fresh)))
         r_sums = [add(total, new, start) for total, new in zip(r_sums, r_grads, strict=True)]
         return [total + new for total, new in zip(p_sums, p_grads, strict=True)], r_sums
 
@@ -77,29 +75,24 @@ class _Residuals:
 
         traced = jax.make_jaxpr(forward)(params, rows)
         self._forward = jaxpr_as_fun(traced)
-        inputs = traced.jaxpr.invars[len(jax.tree.leaves(params)) :]
-        touched = set(inputs)
+        touched = set(traced.jaxpr.invars[len(jax.tree.leaves(params)) :])
         for equation in traced.jaxpr.eqns:
             if any(not isinstance(x, Literal) and x in touched for x in equation.invars):
                 touched.update(equation.outvars)
-        given = {x: n for n, x in enumerate(inputs)}
-        outputs = [None if isinstance(x, Literal) else x for x in traced.jaxpr.outvars[1:]]
-        self._given = [given.get(x) for x in outputs]
-        self._of_rows = [x in touched and x not in given for x in outputs]
+        self._of_rows = [not isinstance(x, Literal) and x in touched for x in traced.jaxpr.outvars[1:]]
 
     def of_rows(self, params: Tree, rows: Tree) -> tuple[jax.Array, list[jax.Array]]:
-        """The value of the function, and what its gradient needs that is computed from these rows."""
+        """The value of the function, and what its gradient needs that depends on these rows."""
         value, *leaves = self._forward(*jax.tree.leaves((params, rows)))
         return value, [leaf for leaf, kept in zip(leaves, self._of_rows, strict=True) if kept]
 
-    def pullback(self, params: Tree, rows: Tree) -> Callable[[Tree, list[jax.Array], jax.Array], tuple[Tree, Tree]]:
-        """``(rows, residuals of rows, cotangent) -> gradients of params and rows``; here only shapes of rows matter."""
+    def pullback(self, params: Tree, rows: Tree) -> Callable[[list[jax.Array], jax.Array], tuple[Tree, Tree]]:
+        """``(residuals of rows, cotangent) -> gradients of params and rows``; only the shapes of ``rows`` matter."""
         _, *leaves = self._forward(*jax.tree.leaves((params, rows)))
 
-        def apply(rows: Tree, of_rows: list[jax.Array], cotangent: jax.Array) -> tuple[Tree, Tree]:
-            stored, inputs = iter(of_rows), jax.tree.leaves(rows)
-            kinds = zip(leaves, self._of_rows, self._given, strict=True)
-            parts = [next(stored) if kept else leaf if at is None else inputs[at] for leaf, kept, at in kinds]
+        def apply(of_rows: list[jax.Array], cotangent: jax.Array) -> tuple[Tree, Tree]:
+            stored = iter(of_rows)
+            parts = [next(stored) if kept else leaf for leaf, kept in zip(leaves, self._of_rows, strict=True)]
             gradients: tuple[Tree, Tree] = jax.tree.unflatten(self._structure, parts)(cotangent)
             return gradients
 

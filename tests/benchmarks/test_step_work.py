@@ -84,7 +84,7 @@ def test_the_products_are_all_of_the_operations(kind):
 
     # Lengths whose mean is whole, in words with room for padding: the products of a chunk have one width.
     same = dataclasses.replace(work(kind), lengths=np.array([4, 4, 4, 4, 4]))
-    total = sum(product.flop for product in products(same, convolved=2, finished=3))
+    total = sum(product.flop for product in products(same, chunk=2))
     # The products of the first layer's input, recurrence and weights are there; nothing else is.
     assert total == pytest.approx(same.needed_flop(), rel=1e-3)
 
