@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from elmo_jax.config import PUBLISHED_OPTIMIZER, Optimizer
-from elmo_jax.train.optim import clip_by_global_norm, make_optimizer, schedule
+from elmo_jax.train.optim import clip_by_global_norm, make_optimizer, scale_by_inverse_root, schedule
 
 
 def test_adagrad_is_that_of_bilm_tf():
@@ -24,6 +24,18 @@ def test_adagrad_is_that_of_bilm_tf():
         accumulator += np.square(gradient)
         weight -= 0.2 * np.array(gradient) / np.sqrt(accumulator)
         np.testing.assert_allclose(params["kernel"], weight, rtol=1e-6)
+
+
+@pytest.mark.parametrize("initial", [0.0, 1e-30, 1.0])
+def test_adagrad_without_epsilon_is_that_of_optax_also_where_no_gradient_was(initial):
+    ours, wanted = scale_by_inverse_root(initial), optax.scale_by_rss(initial, eps=0.0)
+    gradients = {"kernel": jnp.array([0.0, 1e-12, -3.0, 1e15, 0.0])}
+    state = ours.init(gradients)
+    assert jax.tree.structure(state) == jax.tree.structure(wanted.init(gradients))
+    for _ in range(3):
+        expected = wanted.update(gradients, state)
+        updates, state = ours.update(gradients, state)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-7), (updates, state), expected)
 
 
 def test_gradients_are_clipped_by_their_global_norm():
