@@ -24,6 +24,7 @@ def lstm(
     proj_clip: float | None,
     dtype: Any = jnp.float32,
     stepwise: bool | None = None,
+    turned: bool | None = None,
     recompute_gates: bool = False,
 ) -> tuple[jax.Array, Carry]:
     """Run the recurrence over a window. With z = [x_t ; m_{t-1}] W + b in blocks i, j, f, o of C columns::
@@ -45,6 +46,8 @@ def lstm(
             together, and the inputs of all steps are one product before. Equal up to rounding. The first moves less
             memory and is faster on CPU, the second starts fewer operations (docs/performance.md). None: the first if
             JAX's default device is a CPU.
+        turned: the kernel is turned once before the loop, where it would be rearranged at every step. Equal up to
+            rounding. None: where that was measured to be faster, on CPU with few rows and a large bfloat16 kernel.
         recompute_gates: of gradients: the gates ``[D, T, B, 4C]`` are computed again from inputs and states, where
             they would be kept. The values are the same bits, the gradients equal up to rounding.
 
@@ -52,7 +55,8 @@ def lstm(
         Outputs float32 ``[D, T, B, P]`` and the state after the window.
     """
     stepwise = jax.default_backend() == "cpu" if stepwise is None else stepwise
-    settings = Settings(cell_clip, proj_clip, dtype, not stepwise, recompute_gates)
+    turned = stepwise and _turning_pays(params, x_DTBP, dtype) if turned is None else turned
+    settings = Settings(cell_clip, proj_clip, dtype, not stepwise, recompute_gates, turned)
     masks = reset_TB[..., None], keep_TB[..., None]
     if not stepwise:
         return recurrence(settings, params, x_DTBP, carry, *masks)
@@ -106,6 +110,11 @@ class ProjectedLSTM(nn.Module):
             stepwise=self.stepwise,
             recompute_gates=self.recompute_gates,
         )
+
+
+def _turning_pays(params: Params, x_DTBP: jax.Array, dtype: Any) -> bool:
+    few_rows, large = x_DTBP.shape[2] <= 32, params["recurrent_kernel"][0].size >= 2**22
+    return few_rows and large and dtype == jnp.bfloat16
 
 
 def _directions(tree: Any) -> list[Any]:

@@ -28,6 +28,8 @@ class Settings(NamedTuple):
             and the state before it together.
         recompute_gates: the loop back in time computes the gates of its step again; otherwise those of all steps are
             kept.
+        turned: the loop forward multiplies with its kernel turned and on the left, as the loop back does with the
+            kernel as it is.
     """
 
     cell_clip: float | None
@@ -35,12 +37,16 @@ class Settings(NamedTuple):
     dtype: Any
     hoisted: bool
     recompute_gates: bool = False
+    turned: bool = False
 
 
 class _Weights(NamedTuple):
-    """What the loops multiply by: the kernel of the state, and of the input unless hoisted, and the projection."""
+    """What the loops multiply by: the kernel of the state, and of the input unless hoisted, and the projection.
 
-    kernel_DQG: jax.Array
+    The kernel is ``[D, Q, 4C]``; turned, ``[D, 4C, Q]``.
+    """
+
+    kernel: jax.Array
     bias_D1G: jax.Array
     projection_DCP: jax.Array | None
 
@@ -98,7 +104,7 @@ def _forward(
 def _backward(settings: Settings, residuals: tuple[Params, _Saved], cotangents: tuple[jax.Array, Carry]) -> Any:
     params, saved = residuals
     dy_DTBP, d_carry = cotangents
-    kernel_DQG, _, projection_DCP = _weights(settings, params)
+    kernel_DQG, _, projection_DCP = _weights(settings._replace(turned=False), params)
     gates_at = _gate_reader(settings, params, saved)
 
     def step(loop: Any, now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Any, None]:
@@ -154,10 +160,11 @@ def _stepper(settings: Settings, params: Params) -> Any:
 def _gates(settings: Settings, weights: _Weights, u_DBX: jax.Array, before_DBP: jax.Array) -> list[jax.Array]:
     """The gates i, j, f, o ``[D, B, C]`` of a step, from what the loop reads and the hidden state before."""
     before_DBP = before_DBP.astype(settings.dtype)
+    multiply = _product_t if settings.turned else _product
     if settings.hoisted:
-        z_DBG = u_DBX + _product(before_DBP, weights.kernel_DQG)
+        z_DBG = u_DBX + multiply(before_DBP, weights.kernel)
     else:
-        z_DBG = _product(jnp.concatenate([u_DBX, before_DBP], axis=-1), weights.kernel_DQG) + weights.bias_D1G
+        z_DBG = multiply(jnp.concatenate([u_DBX, before_DBP], axis=-1), weights.kernel) + weights.bias_D1G
     i, j, f, o = jnp.split(z_DBG, 4, axis=-1)
     return [jax.nn.sigmoid(i), jnp.tanh(j), jax.nn.sigmoid(f + 1), jax.nn.sigmoid(o)]
 
@@ -220,10 +227,12 @@ def _weight_gradients(
 
 def _weights(settings: Settings, params: Params) -> _Weights:
     kernels = [params["recurrent_kernel"]] if settings.hoisted else [params["input_kernel"], params["recurrent_kernel"]]
-    kernel_DQG = jnp.concatenate([kernel.astype(settings.dtype) for kernel in kernels], axis=1)
+    kernel = jnp.concatenate([kernel.astype(settings.dtype) for kernel in kernels], axis=1)
+    if settings.turned:
+        kernel = kernel.swapaxes(1, 2)
     projection = params.get("projection")
     projection = None if projection is None else projection.astype(settings.dtype)
-    return _Weights(kernel_DQG, params["bias"][:, None], projection)
+    return _Weights(kernel, params["bias"][:, None], projection)
 
 
 def _loop_inputs(settings: Settings, params: Params, x_DTBP: jax.Array) -> jax.Array:

@@ -63,16 +63,19 @@ def by_hand(params, x, carry, reset, keep, cell_clip, proj_clip):
     return y, {"cell": cells, "hidden": hiddens}
 
 
-@pytest.fixture(params=[False, True], ids=["all directions at once", "stepwise"])
-def stepwise(request):
+@pytest.fixture(
+    params=[{"stepwise": False}, {"stepwise": True}, {"stepwise": True, "turned": True}],
+    ids=["all directions at once", "stepwise", "turned"],
+)
+def form(request):
     return request.param
 
 
 @pytest.mark.parametrize("p", [P, C], ids=["projected", "P = C"])
 @pytest.mark.parametrize("clips", [CLIPS, UNCLIPPED], ids=["clipped", "unclipped"])
-def test_equals_the_recurrence_by_hand(clips, p, stepwise):
+def test_equals_the_recurrence_by_hand(clips, p, form):
     params, inputs = parameters(p=p), example(p=p)
-    got = lstm(params, *inputs, **clips, stepwise=stepwise)
+    got = lstm(params, *inputs, **clips, **form)
     wanted = by_hand(params, *inputs, **clips)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, wanted)
 
@@ -123,8 +126,8 @@ def outputs_and_gradients(recurrence, p, steps, rows, clips):
     ],
     ids=["clipped", "clipped, P = C", "unclipped", "unclipped, P = C", "one step", "one row"],
 )
-def test_gradients_are_those_of_the_recurrence_differentiated_by_jax(clips, p, steps, rows, stepwise):
-    functions = partial(lstm, stepwise=stepwise), plainly
+def test_gradients_are_those_of_the_recurrence_differentiated_by_jax(clips, p, steps, rows, form):
+    functions = partial(lstm, **form), plainly
     (_, got), (_, wanted) = (outputs_and_gradients(f, p, steps, rows, clips) for f in functions)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, wanted)
 
@@ -139,10 +142,8 @@ def test_gradients_are_those_of_the_recurrence_differentiated_by_jax(clips, p, s
     ],
     ids=["clipped", "clipped, bfloat16", "unclipped, P = C", "one step of one row"],
 )
-def test_gates_that_are_computed_again_change_no_bit_of_the_values_and_no_gradient(
-    clips, p, steps, rows, stepwise, dtype
-):
-    functions = (partial(lstm, dtype=dtype, stepwise=stepwise, recompute_gates=again) for again in (True, False))
+def test_gates_that_are_computed_again_change_no_bit_of_the_values_and_no_gradient(clips, p, steps, rows, form, dtype):
+    functions = (partial(lstm, dtype=dtype, **form, recompute_gates=again) for again in (True, False))
     (values, got), (kept, wanted) = (outputs_and_gradients(f, p, steps, rows, clips) for f in functions)
     jax.tree.map(np.testing.assert_array_equal, values, kept)
     # In bfloat16 a last bit of a sum may become one of a factor.
@@ -150,13 +151,13 @@ def test_gates_that_are_computed_again_change_no_bit_of_the_values_and_no_gradie
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=bound, rtol=bound), got, wanted)
 
 
-def test_gates_that_are_computed_again_take_no_memory(stepwise):
+def test_gates_that_are_computed_again_take_no_memory(form):
     c, steps = 64, 24
     params, (x, carry, reset, keep) = parameters(c=c), example(c=c, steps=steps)
 
     def working_memory(recompute_gates):
         def total(params, x):
-            options = {"stepwise": stepwise, "recompute_gates": recompute_gates, **CLIPS}
+            options = {**form, "recompute_gates": recompute_gates, **CLIPS}
             return lstm(params, x, carry, reset, keep, **options)[0].sum()
 
         return jax.jit(jax.grad(total, (0, 1))).lower(params, x).compile().memory_analysis().temp_size_in_bytes
@@ -230,8 +231,8 @@ def test_bfloat16_products_stay_near_and_the_state_stays_float32():
     assert carry["cell"].dtype == carry["hidden"].dtype == rough.dtype == jnp.float32
 
 
-def test_gradients_with_bfloat16_products_stay_near(stepwise):
-    functions = partial(lstm, dtype=jnp.bfloat16, stepwise=stepwise), plainly
+def test_gradients_with_bfloat16_products_stay_near(form):
+    functions = partial(lstm, dtype=jnp.bfloat16, **form), plainly
     (_, got), (_, wanted) = (outputs_and_gradients(f, P, T, B, UNCLIPPED) for f in functions)
     near = lambda a, b: np.linalg.norm(a - b) < 0.02 * np.linalg.norm(b)  # noqa: E731
     assert all(jax.tree.leaves(jax.tree.map(near, got, wanted)))
