@@ -8,9 +8,9 @@ it with its offsets, as docs/embedding-corpora.md shows; ``mapped`` is ``DumpedV
 looked at. All are in the page cache; the best of three.
 """
 
+import argparse
 import itertools
 import json
-import sys
 import tempfile
 from pathlib import Path
 
@@ -44,8 +44,11 @@ def by_mapping(path: Path) -> list[np.ndarray]:
     return found
 
 
-def main(n_sentences: int) -> None:
+def main() -> None:
     """Measure sizes of vectors."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sentences", type=int, nargs="?", default=4000)
+    n_sentences = parser.parse_args().sentences
     lengths = np.random.default_rng(0).poisson(22, n_sentences) + 1
     for n_layers, width in ((3, 1024), (1, 1024), (3, 256), (1, 256)):
         with tempfile.TemporaryDirectory() as name:
@@ -74,4 +77,4 @@ def main(n_sentences: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 4000)
+    main()

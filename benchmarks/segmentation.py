@@ -7,8 +7,8 @@ whole way from the file to an encoded corpus. ``uniseg`` are the rules as that p
 hundredth of the lines.
 """
 
+import argparse
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -32,9 +32,14 @@ def report(what: str, lines: list[str], cut: Callable[[str], Iterable[object]], 
     print(json.dumps({"what": what, "characters_per_second": round(n_characters / taken), **more}), flush=True)
 
 
-def main(path: Path, language: str) -> None:
+def main() -> None:
     """Every tokeniser with every kind of sentences."""
-    with path.open(encoding="utf-8") as file:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("language", nargs="?", default="en")
+    options = parser.parse_args()
+    language: str = options.language
+    with options.file.open(encoding="utf-8") as file:
         lines = [line.rstrip("\n") for line in file.readlines(BYTES)]
     for tokenizer in ("whitespace", "unicode", "moses"):
         for kind in ("lines", "unicode"):
@@ -56,4 +61,4 @@ def main(path: Path, language: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "en")
+    main()

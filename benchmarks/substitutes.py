@@ -7,8 +7,8 @@ Every known word of the first sentences of TEXT is a slot. A line of JSON for ea
 reciprocal rank, and how many of them are the first and among the first ten.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,16 @@ from elmo_jax.scoring.substitutes import Substitutes
 PRIORS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def main(model: str, text: Path, n_sentences: int) -> None:
+def main() -> None:
     """Measure every prior."""
-    scorer = Scorer.from_pretrained(model)
-    sentences = [tokens for line in read_lines([text]) for tokens in scorer.segmentation(line)][:n_sentences]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("text", type=Path)
+    parser.add_argument("sentences", type=int, nargs="?", default=300)
+    options = parser.parse_args()
+    scorer = Scorer.from_pretrained(options.model)
+    lines = read_lines([options.text])
+    sentences = [tokens for line in lines for tokens in scorer.segmentation(line)][: options.sentences]
     for prior in PRIORS:
         slots = [slot for slot in Substitutes(scorer, prior).find(sentences, k=1) if slot.rank is not None]
         ranks = np.array([slot.rank for slot in slots])
@@ -40,4 +46,4 @@ def main(model: str, text: Path, n_sentences: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 300)
+    main()
